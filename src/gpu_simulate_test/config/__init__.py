@@ -1,0 +1,1 @@
+"""Typed configuration shared by the five stages."""

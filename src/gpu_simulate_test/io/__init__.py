@@ -1,0 +1,1 @@
+"""Artifact contracts, atomic run directories and provenance: where stages meet."""

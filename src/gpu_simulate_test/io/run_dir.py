@@ -1,0 +1,139 @@
+"""Run directories: written in one place, complete only when their metadata file exists."""
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
+from gpu_simulate_test.io.files import read_json, write_json, write_text
+from gpu_simulate_test.io.tables import Table, write_table
+
+RUN_META = "run_meta.json"
+WORKLOAD_META = "workload_meta.json"
+
+STAGE_OF_META = {RUN_META: "real-bench or vidur-sim", WORKLOAD_META: "workload-spec"}
+
+
+@dataclass
+class RunDir:
+    """A run directory being written."""
+
+    path: Path
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text artifact; `name` may lie in a sub-folder."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, text)
+
+    def write_table(self, table: Table, frame: pd.DataFrame) -> None:
+        """Write a contract table."""
+        write_table(self.path / table.filename, frame)
+
+    def finish(self, meta: dict[str, Any], filename: str = RUN_META) -> None:
+        """Write the metadata file: the directory is complete from here on."""
+        write_json(self.path / filename, meta)
+
+
+def is_finished(path: Path, meta: str = RUN_META) -> bool:
+    """True when `path` holds its metadata file."""
+    return (path / meta).is_file()
+
+
+@contextmanager
+def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META) -> Iterator[RunDir]:
+    """Write a run directory so that no failure damages a finished one.
+
+    An incomplete directory is started anew. A finished one is refused, or, with `overwrite`, replaced
+    only once its successor is complete.
+
+    Raises
+    ------
+    ConfigError
+        The directory is finished and `overwrite` is false.
+    MachineError
+        It cannot be written, or another process is writing it.
+    """
+    finished = is_finished(path, meta)
+    if finished and not overwrite:
+        raise ConfigError(f"already finished: {path}; set overwrite=true to run it again")
+    work = path.with_name(f"{path.name}.new") if finished else path
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        work.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise MachineError(f"cannot write: {path}: {error.strerror}; choose another output.root") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MachineError(f"another run is writing: {path}; wait for it to end") from error
+        _clear(work)
+        with _log_to(work / "stage.log"):
+            yield RunDir(work)
+        if not is_finished(work, meta):
+            raise AssertionError(f"stage ended without {meta} in {work}")
+        if work != path:
+            old = path.with_name(f"{path.name}.old")
+            _clear(old)
+            old.rmdir()
+            path.rename(old)
+            work.rename(path)
+            shutil.rmtree(old)
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _clear(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("gpu_simulate_test")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def read_run_meta(path: Path, meta: str = RUN_META) -> dict[str, Any]:
+    """Metadata of a finished directory.
+
+    Raises
+    ------
+    ArtifactError
+        The directory does not exist, or it is incomplete.
+    """
+    stage = STAGE_OF_META[meta]
+    if not path.is_dir():
+        raise ArtifactError(f"no such run directory: {path}; run {stage} first")
+    if not is_finished(path, meta):
+        raise ArtifactError(f"incomplete run directory (no {meta}): {path}; run {stage} again")
+    return read_json(path / meta)
+
+
+def newest_runs(parent: Path, run_type: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Finished runs of a type under `parent`, newest first; repeats of another run are left out."""
+    found = []
+    for path in parent.glob(f"*/{RUN_META}"):
+        meta = read_json(path)
+        if meta.get("run_type") == run_type and not meta.get("repeat_of"):
+            found.append((path.parent, meta))
+    return sorted(found, key=lambda item: str(item[1].get("ended_at", "")), reverse=True)

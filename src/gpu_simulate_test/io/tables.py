@@ -1,0 +1,178 @@
+"""The CSV tables that pass between stages: their columns, and strict reading and writing.
+
+Times are integer nanoseconds relative to the run's start. A missing value is an empty field.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.files import write_atomic
+
+INT, STR, BOOL, FLOAT = pa.int64(), pa.string(), pa.bool_(), pa.float64()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV contract.
+
+    Attributes
+    ----------
+    filename : str
+        Name inside a run directory.
+    required : dict of str to pyarrow type
+        Columns every such file has; a foreign run may have only these.
+    optional : dict of str to pyarrow type
+        Columns our own stages add.
+    nullable : frozenset of str
+        Columns that may hold an empty field.
+    """
+
+    filename: str
+    required: dict[str, pa.DataType]
+    optional: dict[str, pa.DataType]
+    nullable: frozenset[str] = frozenset()
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """All known columns with their types."""
+        return self.required | self.optional
+
+
+TRACE_LENGTHS = Table(
+    "trace_lengths.csv",
+    {"request_id": INT, "prompt_id": STR, "num_prefill_tokens": INT, "num_decode_tokens": INT},
+    {},
+)
+TRACE_INTERVALS = Table("trace_intervals.csv", {"request_id": INT, "inter_arrival_ns": INT, "arrival_time_ns": INT}, {})
+REQUEST_METRICS = Table(
+    "request_metrics.csv",
+    {
+        "request_id": INT,
+        "arrival_time_ns": INT,
+        "first_token_time_ns": INT,
+        "ttft_ns": INT,
+        "num_prefill_tokens": INT,
+        "num_decode_tokens": INT,
+        "num_decode_tokens_actual": INT,
+        "status": STR,
+    },
+    {
+        "submit_time_ns": INT,
+        "first_scheduled_time_ns": INT,
+        "completion_time_ns": INT,
+        "num_preemptions": INT,
+        "error_type": STR,
+        "error_msg": STR,
+        "is_warmup": BOOL,
+        "backend": STR,
+    },
+    frozenset(
+        {
+            "submit_time_ns",
+            "first_scheduled_time_ns",
+            "first_token_time_ns",
+            "ttft_ns",
+            "completion_time_ns",
+            "num_preemptions",
+            "error_type",
+            "error_msg",
+        }
+    ),
+)
+REQUEST_COLUMNS = (
+    "request_id",
+    "arrival_time_ns",
+    "submit_time_ns",
+    "first_scheduled_time_ns",
+    "first_token_time_ns",
+    "ttft_ns",
+    "completion_time_ns",
+    "num_prefill_tokens",
+    "num_decode_tokens",
+    "num_decode_tokens_actual",
+    "num_preemptions",
+    "status",
+    "error_type",
+    "error_msg",
+    "is_warmup",
+    "backend",
+)
+TOKEN_METRICS = Table(
+    "token_metrics.csv",
+    {"request_id": INT, "token_index": INT, "token_time_ns": INT, "token_latency_ns": INT},
+    {"token_id": INT, "iteration_id": INT},
+    frozenset({"token_latency_ns", "token_id", "iteration_id"}),
+)
+ITERATION_METRICS = Table(
+    "iteration_metrics.csv",
+    {
+        "iteration_id": INT,
+        "start_time_ns": INT,
+        "end_time_ns": INT,
+        "num_prefill_tokens": INT,
+        "num_prefill_seqs": INT,
+        "num_decode_seqs": INT,
+        "kv_tokens_prefill": INT,
+        "kv_tokens_decode": INT,
+        "num_preempted": INT,
+    },
+    {"prefill_pairs": INT, "predicted_ns": INT, "in_profile": BOOL},
+)
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write `frame` as CSV atomically: a header, quotes only where needed."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    options = pacsv.WriteOptions(quoting_style="needed", quoting_header="none")
+    write_atomic(path, lambda stream: pacsv.write_csv(table, stream, options))
+
+
+def read_table(path: Path, table: Table) -> pd.DataFrame:
+    """Read a CSV under its contract.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Known columns only, in file order; nullable integers as ``Int64``.
+
+    Raises
+    ------
+    ArtifactError
+        Missing, truncated, a required column absent, a value of the wrong type, or an empty field
+        where none may be.
+    """
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            size = stream.tell()
+            stream.seek(max(0, size - 1))
+            complete = stream.read() == b"\n"
+    except OSError as error:
+        raise ArtifactError(f"cannot read: {path}: {error.strerror}; run the stage that writes it") from error
+    if not complete:
+        raise ArtifactError(f"truncated, its last line is unfinished: {path}; run the stage that writes it again")
+    try:
+        arrow = pacsv.read_csv(
+            path,
+            parse_options=pacsv.ParseOptions(newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(column_types=table.types, strings_can_be_null=True),
+        )
+    except pa.ArrowInvalid as error:
+        raise ArtifactError(f"malformed CSV: {path}: {str(error).splitlines()[0]}") from error
+    missing = [name for name in table.required if name not in arrow.column_names]
+    if missing:
+        raise ArtifactError(f"columns missing: {path}: {', '.join(missing)}")
+    arrow = arrow.select([name for name in arrow.column_names if name in table.types])
+    for name in arrow.column_names:
+        if name not in table.nullable and arrow[name].null_count:
+            raise ArtifactError(f"empty field: {path}: column {name}")
+    frame: pd.DataFrame = arrow.to_pandas()
+    for name in arrow.column_names:
+        if name in table.nullable and table.types[name] == INT:
+            frame[name] = arrow[name].to_pandas(types_mapper={INT: pd.Int64Dtype()}.get)
+    return frame

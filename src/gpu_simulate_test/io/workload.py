@@ -1,0 +1,160 @@
+"""The workload artifact: three data files, their hash, and the checks between them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gpu_simulate_test.config.ids import file_sha256, stable_id
+from gpu_simulate_test.config.schema import StageConfig
+from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.run_dir import WORKLOAD_META, read_run_meta
+from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS, read_table
+
+PROMPTS = "prompts.jsonl"
+DATA_FILES = (TRACE_LENGTHS.filename, TRACE_INTERVALS.filename, PROMPTS)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A finished workload.
+
+    Attributes
+    ----------
+    lengths : pandas.DataFrame
+        ``trace_lengths.csv``, one row a request, ids 0..N-1 in order.
+    arrival_time_ns : numpy.ndarray of shape (n_requests,), int64
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    lengths: pd.DataFrame
+    arrival_time_ns: np.ndarray
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the three data files."""
+        return str(self.meta["workload_sha256"])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def workload_path(config: StageConfig) -> Path:
+    """The workload directory that the settings name, whether it exists or not.
+
+    Every stage finds the workload by this path, so nobody has to type it.
+
+    Raises
+    ------
+    ConfigError
+        The prompts file cannot be read.
+    """
+    if config.workload.workload_dir is not None:
+        return Path(config.workload.workload_dir)
+    identity = asdict(config.workload)
+    del identity["workload_dir"]
+    if config.workload.source == "prompts":
+        try:
+            identity["prompts"] = file_sha256(Path(config.workload.prompts or ""))
+        except OSError as error:
+            raise ConfigError(f"cannot read prompts: {config.workload.prompts}: {error.strerror}") from error
+    model = {key: getattr(config.model, key) for key in ("id", "tokenizer", "vocab_size")}
+    workload_id = stable_id("workload", {"workload": identity, "model": model})
+    return Path(config.output.root) / "workloads" / workload_id
+
+
+def workload_sha256(path: Path) -> str:
+    """SHA-256 over the two CSVs and the prompts, each preceded by its name and size."""
+    digest = hashlib.sha256()
+    for name in DATA_FILES:
+        data = (path / name).read_bytes()
+        digest.update(f"{name}\0{len(data)}\0".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def load_workload(path: Path) -> Workload:
+    """Read a finished workload and check that its files agree.
+
+    Raises
+    ------
+    ArtifactError
+        Incomplete, malformed, inconsistent, or changed since it was made.
+    """
+    meta = read_run_meta(path, WORKLOAD_META)
+    lengths = read_table(path / TRACE_LENGTHS.filename, TRACE_LENGTHS)
+    intervals = read_table(path / TRACE_INTERVALS.filename, TRACE_INTERVALS)
+    ids = np.arange(len(lengths))
+    if not np.array_equal(lengths["request_id"], ids):
+        raise ArtifactError(f"request ids are not 0..N-1: {path / TRACE_LENGTHS.filename}; run workload-spec again")
+    if not np.array_equal(intervals["request_id"], ids):
+        raise ArtifactError(
+            f"CSVs disagree: {path}: {len(lengths)} requests in {TRACE_LENGTHS.filename}, "
+            f"{len(intervals)} in {TRACE_INTERVALS.filename}; run workload-spec again"
+        )
+    arrivals = intervals["arrival_time_ns"].to_numpy()
+    if not np.array_equal(np.cumsum(intervals["inter_arrival_ns"].to_numpy()), arrivals):
+        raise ArtifactError(f"arrival_time_ns is not the sum of inter_arrival_ns: {path / TRACE_INTERVALS.filename}")
+    if (lengths[["num_prefill_tokens", "num_decode_tokens"]] < 1).any(axis=None):
+        raise ArtifactError(f"a token count is below 1: {path / TRACE_LENGTHS.filename}")
+    try:
+        actual = workload_sha256(path)
+    except OSError as error:
+        raise ArtifactError(f"cannot read: {path}: {error}; run workload-spec again") from error
+    if actual != meta.get("workload_sha256"):
+        raise ArtifactError(f"data files changed since they were made: {path}; run workload-spec again")
+    return Workload(path, meta, lengths, arrivals)
+
+
+def read_prompts(path: Path) -> Iterator[dict[str, Any]]:
+    """Prompts of a JSONL file, one object a line, checked as they are read.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, or a line is malformed; the line number is named.
+    """
+    try:
+        stream = path.open(encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(f"cannot read prompts: {path}: {error.strerror}") from error
+    seen: set[str] = set()
+    with stream:
+        try:
+            for number, line in enumerate(stream, start=1):
+                yield _checked_prompt(line, f"{path}, line {number}", seen)
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"prompts are not UTF-8: {path}: {error}") from error
+    if not seen:
+        raise ConfigError(f"no prompts: {path}")
+
+
+def _checked_prompt(line: str, where: str, seen: set[str]) -> dict[str, Any]:
+    try:
+        prompt = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"malformed prompt: {where}: {error}") from error
+    if not isinstance(prompt, dict) or not isinstance(prompt.get("prompt_id"), str):
+        raise ConfigError(f"malformed prompt: {where}: prompt_id must be a string")
+    if prompt["prompt_id"] in seen:
+        raise ConfigError(f"malformed prompt: {where}: prompt_id {prompt['prompt_id']!r} is not unique")
+    seen.add(prompt["prompt_id"])
+    ids = prompt.get("token_ids")
+    if ids is not None and not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
+        raise ConfigError(f"malformed prompt: {where}: token_ids must be a list of integers >= 0")
+    if not isinstance(prompt.get("text"), str):
+        raise ConfigError(f"malformed prompt: {where}: text must be a string")
+    if not prompt["text"] and not ids:
+        raise ConfigError(f"malformed prompt: {where}: neither text nor token_ids")
+    return prompt
+
+
+def dump_prompts(prompts: Iterable[dict[str, Any]]) -> str:
+    """Prompts as JSONL text, keys in their given order."""
+    return "".join(json.dumps(prompt, ensure_ascii=False, separators=(",", ":")) + "\n" for prompt in prompts)
