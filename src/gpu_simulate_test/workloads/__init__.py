@@ -1,0 +1,1 @@
+"""Deterministic workloads: prompts, token lengths, arrival schedules."""
