@@ -1,0 +1,37 @@
+"""``real-bench``: serve the workload with a real engine and time every token."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.config.ids import stable_id
+from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
+
+
+def run(config: RealBenchConfig, record: HydraRecord) -> Path:
+    """Measure the workload that the settings name."""
+    from gpu_simulate_test.engine import MonotonicClock
+    from gpu_simulate_test.io.workload import load_workload, workload_path
+    from gpu_simulate_test.real_bench.backends import create_engine
+    from gpu_simulate_test.real_bench.stage import real_bench
+
+    workload = load_workload(workload_path(config))
+    identity = {key: asdict(config)[key] for key in ("model", "hardware", "backend")}
+    identity["model"].pop("path")
+    path = Path(config.output.root) / "real_runs" / stable_id("real", identity | {"workload": workload.sha256})
+    real_bench(
+        config,
+        record,
+        workload,
+        path,
+        lambda clock: create_engine(config.backend, config.model, config.hardware, clock),
+        MonotonicClock(),
+        lambda target: write_hydra_record(target, record),
+    )
+    return path
+
+
+main = stage_main("real_bench", run)
+
+if __name__ == "__main__":
+    main()

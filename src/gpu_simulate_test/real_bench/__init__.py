@@ -1,0 +1,1 @@
+"""Serving a workload for real: the replay loop, its backends, its metrics."""

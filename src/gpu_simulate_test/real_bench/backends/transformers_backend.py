@@ -1,0 +1,218 @@
+"""transformers' continuous batching, stepped one engine iteration at a time.
+
+The library's manager runs a background thread whose clients see tokens late. Here its batch processor
+is driven directly: prepare, forward and sample, update is one step, and a token's time is the end of
+the step that made it.
+"""
+
+import logging
+import queue
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config
+from transformers import logging as transformers_logging
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
+from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, Operators, ScheduledSeq, Step, Token
+from gpu_simulate_test.errors import ConfigError, MachineError
+from gpu_simulate_test.io.files import read_json
+from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators
+
+log = logging.getLogger(__name__)
+
+
+def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "TransformersEngine":
+    """Check the device, build or load the model, start the engine."""
+    _check_device(hardware)
+    if backend.num_threads is not None:
+        torch.set_num_threads(backend.num_threads)
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    return TransformersEngine(backend, model, hardware, clock, _load_model(model, hardware, backend))
+
+
+class TransformersEngine:
+    """The engine protocol over transformers' batch processor, which is private to that library."""
+
+    def __init__(
+        self, backend: BackendConfig, model_config: ModelConfig, hardware: HardwareConfig, clock: Clock, model: Any
+    ) -> None:
+        self._clock = clock
+        self._model = model
+        self._eos = model_config.eos_token_id
+        self._max_model_len = model_config.max_position_embeddings
+        self._attn_implementation = backend.attn_implementation
+        self._manager = model.init_continuous_batching(
+            generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
+            continuous_batching_config=ContinuousBatchingConfig(
+                page_size=backend.block_size,
+                num_blocks=backend.num_blocks,
+                max_batch_tokens=backend.max_num_batched_tokens,
+                max_requests_per_batch=backend.batch_cap,
+                allow_block_sharing=False,
+                use_cuda_graph=False,
+                use_async_batching=False,
+                scheduler_type="fifo",
+                safety_margin=0.0,
+                auto_switch_to_flash=False,
+                seed=model_config.seed,
+            ),
+        )
+        try:
+            self._processor = self._manager._create_batch_processor()
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise MachineError(
+                f"not enough memory for {backend.num_blocks} KV blocks; lower backend.num_blocks"
+            ) from error
+        self._scheduler = self._processor.scheduler
+        self._device = hardware.device
+
+    def info(self) -> EngineInfo:
+        """Settings in force, read back from the engine."""
+        cache = self._processor.cache
+        details: dict[str, Any] = {
+            "scheduler": "fifo",
+            "attn_implementation": self._model.config._attn_implementation,
+            "num_threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "device_name": torch.cuda.get_device_name() if self._device == "cuda" else None,
+            "cuda": torch.version.cuda if self._device == "cuda" else None,
+        }
+        return EngineInfo(
+            name="transformers",
+            max_num_seqs=self._scheduler.max_requests_per_batch,
+            max_num_batched_tokens=cache.max_batch_tokens,
+            block_size=next(iter(cache.cache_allocators.values())).tokens_per_page,
+            num_blocks=cache.num_blocks,
+            max_model_len=self._max_model_len,
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            device=self._device,
+            details=details,
+        )
+
+    def submit(self, request: EngineRequest) -> None:
+        """Put a request into the manager's queue, which the next step drains."""
+        self._manager.add_request(
+            input_ids=list(request.token_ids),
+            request_id=str(request.request_id),
+            max_new_tokens=request.max_new_tokens,
+            eos_token_id=-1 if request.ignore_eos else self._eos,
+        )
+
+    def has_unfinished(self) -> bool:
+        """True while a request is queued, waiting or running."""
+        return not self._manager.input_queue.empty() or self._processor.has_pending_requests()
+
+    def step(self) -> Step:
+        """Prepare, forward and sample, update: one iteration."""
+        active = set(self._scheduler.active_requests)
+        start = self._clock.now_ns()
+        if not self._processor.prepare_next_batch():
+            raise RuntimeError("the engine has requests but scheduled none")
+        scheduled = list(self._processor.inputs_and_outputs.requests_in_batch)
+        batch = [_scheduled_seq(future) for future in scheduled]
+        preempted = [int(key) for key in active - set(self._scheduler.active_requests)]
+        self._processor._generation_step(self._model)
+        self._processor.update_batch()
+        end = self._clock.now_ns()
+        tokens = [
+            Token(int(future.state.request_id), int(future.state.generated_tokens[-1]), future.state.status >= 3)
+            for future in scheduled
+            if future.has_new_token
+        ]
+        return Step(start, end, batch, tokens, self._failures(), preempted)
+
+    def _failures(self) -> list[Failure]:
+        failures: list[Failure] = []
+        while True:
+            try:
+                output = self._manager.output_router.output_queue.get_nowait()
+            except queue.Empty:
+                return failures
+            if output.error is not None:
+                failures.append(Failure(int(output.request_id), "EngineError", output.error))
+
+    def close(self) -> None:
+        """Drop the cache and the model."""
+        del self._processor, self._scheduler, self._manager, self._model
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
+    def operators(self) -> Operators:
+        """Operators of the loaded model's own layers."""
+        return TransformersOperators(self._model, self._processor.cache, self._attn_implementation, self._clock)
+
+
+def _scheduled_seq(future: Any) -> ScheduledSeq:
+    state = future.state
+    # The engine has already advanced position_offset past this batch's tokens.
+    cached = state.position_offset - future.query_length
+    return ScheduledSeq(int(state.request_id), future.query_length, cached, is_prefill=state.generated_len() == 0)
+
+
+def _check_device(hardware: HardwareConfig) -> None:
+    if hardware.device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise MachineError(f"no GPU: hardware={hardware.name} needs a CUDA device; use hardware=cpu or another machine")
+    name = torch.cuda.get_device_name()
+    if hardware.gpu_name and hardware.gpu_name not in name:
+        raise MachineError(f"wrong GPU: hardware={hardware.name} needs a {hardware.gpu_name}, this is {name}")
+
+
+def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendConfig) -> Any:
+    dtype = getattr(torch, hardware.dtype)
+    if model.weights == "dummy":
+        torch.manual_seed(model.seed)
+        loaded = AutoModelForCausalLM.from_config(_qwen3_config(model), dtype=dtype)
+    else:
+        folder = Path(model.path or "")
+        if not (folder / "config.json").is_file():
+            raise MachineError(
+                f"model files of {model.id} are missing: {folder}; run the bootstrap script under models/, "
+                "or use model.weights=dummy"
+            )
+        _check_dimensions(model, folder)
+        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    loaded.set_attn_implementation(backend.attn_implementation)
+    return loaded.to(hardware.device).eval()
+
+
+def _qwen3_config(model: ModelConfig) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=model.vocab_size,
+        hidden_size=model.hidden_size,
+        intermediate_size=model.intermediate_size,
+        num_hidden_layers=model.num_layers,
+        num_attention_heads=model.num_q_heads,
+        num_key_value_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        max_position_embeddings=model.max_position_embeddings,
+        rms_norm_eps=model.rms_norm_eps,
+        tie_word_embeddings=model.tie_word_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
+        eos_token_id=model.eos_token_id,
+    )
+
+
+def _check_dimensions(model: ModelConfig, folder: Path) -> None:
+    """The simulator is told our dimensions, so the checkpoint must have the same."""
+    found = read_json(folder / "config.json")
+    for ours, theirs in (
+        ("num_layers", "num_hidden_layers"),
+        ("num_q_heads", "num_attention_heads"),
+        ("num_kv_heads", "num_key_value_heads"),
+        ("head_dim", "head_dim"),
+        ("hidden_size", "hidden_size"),
+        ("intermediate_size", "intermediate_size"),
+        ("vocab_size", "vocab_size"),
+    ):
+        if theirs in found and found[theirs] != getattr(model, ours):
+            raise ConfigError(
+                f"not {model.id}: {folder / 'config.json'} has {theirs}={found[theirs]}, "
+                f"model.{ours} is {getattr(model, ours)}"
+            )

@@ -1,0 +1,161 @@
+"""The real-bench stage: one engine, one workload, as many repeats as asked."""
+
+import gc
+import logging
+import resource
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
+from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest
+from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.provenance import now, run_meta
+from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
+from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
+from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts
+from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
+from gpu_simulate_test.real_bench.replay import replay, warm_up
+
+log = logging.getLogger(__name__)
+
+_WARMUP_OUTPUT_TOKENS = 8
+
+
+def repeat_paths(path: Path, repeats: int) -> list[Path]:
+    """Run directories of the repeats: the first is the run itself."""
+    return [path, *(path.with_name(f"{path.name}-r{number}") for number in range(2, repeats + 1))]
+
+
+def load_requests(workload: Workload, config: RealBenchConfig) -> list[EngineRequest]:
+    """Requests of a workload as the engine takes them.
+
+    Raises
+    ------
+    ArtifactError
+        The prompts do not match the lengths.
+    ConfigError
+        A request exceeds the model's or the KV cache's limit.
+    """
+    decode = workload.lengths["num_decode_tokens"].tolist()
+    prefill = workload.lengths["num_prefill_tokens"].tolist()
+    prompts = list(read_prompts(workload.path / PROMPTS))
+    if [len(prompt.get("token_ids", ())) for prompt in prompts] != prefill:
+        raise ArtifactError(f"prompts and lengths disagree: {workload.path}; run workload-spec again")
+    limit = min(config.model.max_position_embeddings, config.backend.num_blocks * config.backend.block_size)
+    for prompt, inputs, outputs in zip(prompts, prefill, decode, strict=True):
+        if inputs + outputs > limit:
+            raise ConfigError(
+                f"{prompt['prompt_id']} needs {inputs + outputs} tokens, above the model's or the KV cache's limit of "
+                f"{limit}; raise backend.num_blocks or shorten the workload"
+            )
+    return [
+        EngineRequest(index, prompt["token_ids"], outputs, config.backend.ignore_eos)
+        for index, (prompt, outputs) in enumerate(zip(prompts, decode, strict=True))
+    ]
+
+
+def real_bench(
+    config: RealBenchConfig,
+    record: HydraRecord,
+    workload: Workload,
+    path: Path,
+    start_engine: Callable[[Clock], Engine],
+    clock: Clock,
+    prepare: Callable[[RunDir], None],
+) -> None:
+    """Measure `workload` on an engine, `config.repeats` times.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The first repeat's run directory; its metadata, which lists the others, is written last of all.
+    start_engine : callable
+        Starts the engine once the directories are ours.
+    prepare : callable
+        Called with each directory before anything is measured.
+    """
+    requests = load_requests(workload, config)
+    paths = repeat_paths(path, config.repeats)
+    with ExitStack() as stack:
+        runs = [stack.enter_context(open_run_dir(one, overwrite=config.overwrite)) for one in paths]
+        for run in runs:
+            prepare(run)
+        log.info("starting %s on %s", config.backend.name, config.hardware.name)
+        engine = start_engine(clock)
+        stack.callback(engine.close)
+        info = engine.info()
+        warm_up(engine, _warmup_requests(requests, config.backend.warmup_requests))
+        metas = []
+        for number, run in enumerate(runs, start=1):
+            started = now()
+            metrics = _measure(engine, requests, workload, clock, f"repeat {number}/{len(runs)}", info.name)
+            _write(run, metrics)
+            metas.append(
+                run_meta(paths[number - 1].name, "real", config, record, started, **_meta_fields(workload, info))
+                | ({"repeat_of": path.name} if number > 1 else {"repeat_run_dirs": [p.name for p in paths]})
+            )
+            run.write_text("summary.md", _summary(paths[number - 1].name, metrics, info, workload))
+        for run, meta in reversed(list(zip(runs, metas, strict=True))):
+            run.finish(meta)
+
+
+def _warmup_requests(requests: Sequence[EngineRequest], count: int) -> list[EngineRequest]:
+    """Like the measured ones, so that their shapes have been seen; ids below 0 keep them apart."""
+    picked = np.linspace(0, len(requests) - 1, num=count).astype(int)
+    return [
+        EngineRequest(
+            -1 - number, requests[i].token_ids, min(_WARMUP_OUTPUT_TOKENS, requests[i].max_new_tokens), ignore_eos=True
+        )
+        for number, i in enumerate(picked)
+    ]
+
+
+def _measure(
+    engine: Engine, requests: list[EngineRequest], workload: Workload, clock: Clock, label: str, backend: str
+) -> Metrics:
+    gc.collect()
+    with tqdm(total=len(requests), desc=f"real-bench {label}", unit="request") as bar:
+        recording = replay(engine, requests, workload.arrival_time_ns, clock, bar.update)
+    return build_metrics(workload, recording, backend)
+
+
+def _write(run: RunDir, metrics: Metrics) -> None:
+    run.write_table(REQUEST_METRICS, metrics.requests)
+    run.write_table(TOKEN_METRICS, metrics.tokens)
+    run.write_table(ITERATION_METRICS, metrics.iterations)
+
+
+def _meta_fields(workload: Workload, info: EngineInfo) -> dict[str, Any]:
+    return {
+        "workload_dir": str(workload.path.absolute()),
+        "workload_sha256": workload.sha256,
+        "backend": info.name,
+        "engine": asdict(info),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _summary(run_id: str, metrics: Metrics, info: EngineInfo, workload: Workload) -> str:
+    requests, tokens = metrics.requests, metrics.tokens
+    ok = requests["status"] == "ok"
+    lines = [
+        f"# Real run {run_id}",
+        "",
+        f"- engine: {info.name} on {info.device}, {info.dtype}",
+        f"- workload: {workload.path.name}, {len(workload)} requests",
+        f"- served: {int(ok.sum())}; failed: {int((~ok).sum())}",
+        f"- iterations: {len(metrics.iterations)}; output tokens: {len(tokens)}",
+    ]
+    for name, values in (("TTFT", requests["ttft_ns"]), ("TBT", tokens["token_latency_ns"])):
+        known = values.dropna().to_numpy(dtype="float64") / 1e6
+        if known.size:
+            p50, p90, p99 = np.percentile(known, [50, 90, 99])
+            lines.append(f"- {name}: P50 {p50:.3f} ms, P90 {p90:.3f} ms, P99 {p99:.3f} ms")
+    lines.append("- not deterministic: times depend on the machine and on what else runs on it")
+    return "\n".join(lines) + "\n"
