@@ -1,0 +1,45 @@
+"""``vidur-profile``: time the engine's operators and whole iterations on this device."""
+
+from pathlib import Path
+
+from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.config.schema import HydraRecord, VidurProfileConfig
+
+
+def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
+    """Profile the engine that the settings name."""
+    from gpu_simulate_test.engine import MonotonicClock
+    from gpu_simulate_test.io.provenance import now, run_meta
+    from gpu_simulate_test.io.run_dir import open_run_dir
+    from gpu_simulate_test.io.workload import load_workload, workload_path
+    from gpu_simulate_test.real_bench.backends import create_engine
+    from gpu_simulate_test.vidur_ext.profile_runner import profile
+
+    workload = load_workload(workload_path(config))
+    root = Path(config.vidur.profiling.root)
+    with open_run_dir(root, overwrite=config.overwrite) as target:
+        write_hydra_record(target, record)
+        started = now()
+        engine = create_engine(config.backend, config.model, config.hardware, MonotonicClock())
+        try:
+            meta = profile(config, record, workload, engine, root, target)
+        finally:
+            engine.close()
+        target.finish(
+            run_meta(
+                f"{config.hardware.name}-{config.model.name}-{config.backend.name}",
+                "vidur_profile",
+                config,
+                record,
+                started,
+                profiling_root=str(root.absolute()),
+                held_out=meta["held_out"],
+            )
+        )
+    return root
+
+
+main = stage_main("vidur_profile", run)
+
+if __name__ == "__main__":
+    main()

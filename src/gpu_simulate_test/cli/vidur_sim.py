@@ -1,0 +1,41 @@
+"""``vidur-sim``: simulate the workload with Vidur and our predictor."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.config.ids import file_sha256, stable_id
+from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
+
+
+def run(config: VidurSimConfig, record: HydraRecord) -> Path:
+    """Simulate the workload that the settings name."""
+    from gpu_simulate_test.io.run_dir import open_run_dir
+    from gpu_simulate_test.io.workload import load_workload, workload_path
+    from gpu_simulate_test.vidur_ext.profiling_root import PROFILE_META, load_profile
+
+    workload = load_workload(workload_path(config))
+    profile = load_profile(config)
+
+    from gpu_simulate_test.vidur_ext.sim_runner import load_real_run, vidur_sim
+
+    real = load_real_run(Path(config.real_run_dir), workload) if config.real_run_dir else None
+    identity = {
+        "workload": workload.sha256,
+        "profile": file_sha256(profile.path / PROFILE_META),
+        "scheduler": config.vidur.scheduler.name,
+        "predictor": config.vidur.predictor.name,
+        "backend": asdict(config.backend),
+        "real": [real.settings, real.num_decode_actual.tolist()] if real else None,
+    }
+    path = Path(config.output.root) / "vidur_runs" / stable_id("vidur", identity)
+    with open_run_dir(path, overwrite=config.overwrite) as target:
+        write_hydra_record(target, record)
+        vidur_sim(config, record, workload, profile, real, path.name, target)
+    return path
+
+
+main = stage_main("vidur_sim", run)
+
+if __name__ == "__main__":
+    main()

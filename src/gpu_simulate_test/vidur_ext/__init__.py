@@ -1,0 +1,1 @@
+"""Everything that touches Vidur: registrations, the profile, the predictor, the simulation."""

@@ -1,0 +1,95 @@
+"""The profiling bundle: its layout, and the checks before anything is simulated from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gpu_simulate_test.config.schema import StageConfig
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.files import read_json
+
+PROFILE_META = "profile_meta.json"
+MLP, ATTENTION, ITERATION = "mlp.csv", "attention.csv", "iteration.csv"
+
+# What a profile is valid for: the simulated settings must be the profiled ones.
+IDENTITY = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_layers")
+
+
+def bundle_dir(root: Path, device: str, model_id: str) -> Path:
+    """Where Vidur's main line keeps the compute profile of a model on a device."""
+    return root / "data" / "profiling" / "compute" / device / model_id
+
+
+def identity(config: StageConfig) -> dict[str, Any]:
+    """The identity that a profile made with `config` has."""
+    return {
+        "model_id": config.model.id,
+        "device": config.hardware.vidur_device,
+        "backend": config.backend.name,
+        "dtype": config.hardware.dtype,
+        "attn_implementation": config.backend.attn_implementation,
+        "num_layers": config.model.num_layers,
+    }
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A finished bundle; operator times in ms, iteration times in ns."""
+
+    path: Path
+    meta: dict[str, Any]
+    mlp: pd.DataFrame
+    attention: pd.DataFrame
+    iteration: pd.DataFrame
+
+
+def load_profile(config: StageConfig) -> Profile:
+    """Read the bundle that the settings name and check that it is theirs.
+
+    Raises
+    ------
+    ArtifactError
+        Missing, incomplete, malformed, or of another model, device or engine.
+    """
+    root = Path(config.vidur.profiling.root)
+    wanted = identity(config)
+    path = bundle_dir(root, wanted["device"], wanted["model_id"])
+    if not path.is_dir():
+        others = sorted(str(meta.parent.relative_to(root)) for meta in root.glob(f"**/{PROFILE_META}"))
+        found = f" (it holds {', '.join(others)})" if others else ""
+        raise ArtifactError(
+            f"no profile of {wanted['model_id']} on {wanted['device']}: {root}{found}; run vidur-profile first"
+        )
+    profile = read_bundle(path)
+    for key in IDENTITY:
+        if profile.meta.get(key) != wanted[key]:
+            raise ArtifactError(
+                f"profile of another {key}: {path}: it has {profile.meta.get(key)}, the settings say {wanted[key]}; "
+                "run vidur-profile for these settings"
+            )
+    return profile
+
+
+def read_bundle(path: Path) -> Profile:
+    """Read a finished bundle, whosever it is.
+
+    Raises
+    ------
+    ArtifactError
+        Missing, incomplete or malformed.
+    """
+    if not (path / PROFILE_META).is_file():
+        raise ArtifactError(f"incomplete profile (no {PROFILE_META}): {path}; run vidur-profile again")
+    return Profile(path, read_json(path / PROFILE_META), *(_read(path / name) for name in (MLP, ATTENTION, ITERATION)))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot read profile table: {path}: {error}; run vidur-profile again") from error
+    if frame.empty or frame.isna().to_numpy().any():
+        raise ArtifactError(f"incomplete profile table: {path}; run vidur-profile again")
+    return frame

@@ -1,0 +1,235 @@
+"""The vidur-sim stage: settings and artifacts in, metric tables of the simulation out."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
+from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.provenance import now, run_meta
+from gpu_simulate_test.io.run_dir import RunDir, read_run_meta
+from gpu_simulate_test.io.tables import (
+    ITERATION_METRICS,
+    REQUEST_COLUMNS,
+    REQUEST_METRICS,
+    TOKEN_METRICS,
+    read_table,
+)
+from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.vidur_ext.device_config import register_device
+from gpu_simulate_test.vidur_ext.predictor import Predictors
+from gpu_simulate_test.vidur_ext.profiling_root import Profile
+from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
+from gpu_simulate_test.vidur_ext.simulation import SimResult, SimSettings, simulate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RealRun:
+    """What the simulation takes from a real run of the same workload."""
+
+    path: Path
+    settings: dict[str, Any]
+    num_decode_actual: np.ndarray
+
+
+def load_real_run(path: Path, workload: Workload) -> RealRun:
+    """Read a real run's engine settings and output lengths.
+
+    Raises
+    ------
+    ArtifactError
+        Incomplete, or of another workload.
+    """
+    meta = read_run_meta(path)
+    if meta.get("workload_sha256") != workload.sha256:
+        raise ArtifactError(f"real run of another workload: {path}; it served {meta.get('workload_dir')}")
+    if "engine" not in meta:
+        raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out")
+    requests = read_table(path / REQUEST_METRICS.filename, REQUEST_METRICS)
+    # A request that failed in the real run has no length to learn from: it is simulated as asked.
+    actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
+    return RealRun(path, meta["engine"], actual.to_numpy())
+
+
+def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
+    """Scheduling limits, from the real run where there is one, else from the config."""
+    backend = config.backend
+    limits = {
+        "batch_cap": backend.batch_cap,
+        "token_budget": backend.max_num_batched_tokens,
+        "block_size": backend.block_size,
+        "num_blocks": backend.num_blocks,
+    }
+    if real is not None:
+        names = {"batch_cap": "max_num_seqs", "token_budget": "max_num_batched_tokens"}
+        limits = {key: int(real.settings[names.get(key, key)]) for key in limits}
+    return SimSettings(
+        model_id=config.model.id,
+        device=config.hardware.vidur_device,
+        network_device=config.hardware.vidur_network_device,
+        scheduler=config.vidur.scheduler.name,
+        **limits,
+    )
+
+
+def check_limits(workload: Workload, settings: SimSettings) -> None:
+    """Refuse what the simulated scheduler would never finish.
+
+    Raises
+    ------
+    ConfigError
+        A request exceeds the KV cache, or, for vLLM's scheduler, the token budget.
+    """
+    lengths = workload.lengths
+    total = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
+    capacity = settings.num_blocks * settings.block_size
+    if total > capacity:
+        raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise backend.num_blocks")
+    longest = int(lengths["num_prefill_tokens"].max())
+    if settings.scheduler == "vllm" and longest > settings.token_budget:
+        raise ConfigError(
+            f"a prompt of {longest} tokens is above the token budget of {settings.token_budget}, and "
+            "vidur/scheduler=vllm does not split prompts; raise backend.max_num_batched_tokens"
+        )
+
+
+def vidur_sim(
+    config: VidurSimConfig,
+    record: HydraRecord,
+    workload: Workload,
+    profile: Profile,
+    real: RealRun | None,
+    run_id: str,
+    run: RunDir,
+) -> None:
+    """Simulate `workload` and write the run directory, metadata last."""
+    started = now()
+    register_model(config.model)
+    register_device(config.hardware)
+    settings = sim_settings(config, real)
+    check_limits(workload, settings)
+    predictors = Predictors.from_profile(profile)
+    use_overhead = config.vidur.predictor.name == "iteration"
+    predict = predictors.predict_ns if use_overhead else predictors.operators.predict_ns
+    num_decode = workload.lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
+    with tqdm(total=len(workload), desc="vidur-sim", unit="request") as bar:
+        result = simulate(
+            settings,
+            workload.arrival_time_ns,
+            workload.lengths["num_prefill_tokens"].tolist(),
+            num_decode.tolist(),
+            predict,
+            bar.update,
+        )
+    requests, tokens, iterations = _tables(workload, result, predictors)
+    if not iterations["in_profile"].all():
+        outside = 1 - iterations["in_profile"].mean()
+        log.warning("%.1f %% of the simulated iterations lie outside the profiled range", 100 * outside)
+    run.write_table(REQUEST_METRICS, requests)
+    run.write_table(TOKEN_METRICS, tokens)
+    run.write_table(ITERATION_METRICS, iterations)
+    run.write_text("summary.md", _summary(config, run_id, settings, requests, tokens, iterations, real))
+    run.finish(
+        run_meta(
+            run_id,
+            "vidur",
+            config,
+            record,
+            started,
+            workload_dir=str(workload.path.absolute()),
+            workload_sha256=workload.sha256,
+            profiling_root=str(Path(config.vidur.profiling.root).absolute()),
+            profile_held_out=profile.meta.get("held_out"),
+            real_run_dir=str(real.path.absolute()) if real else None,
+            settings=asdict(settings),
+            predictor=config.vidur.predictor.name,
+        )
+    )
+
+
+def _tables(
+    workload: Workload, result: SimResult, predictors: Predictors
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    counts = np.array([len(times) for times in result.token_times])
+    arrival = workload.arrival_time_ns
+    first = np.array([times[0] for times in result.token_times])
+    requests = pd.DataFrame(
+        {
+            "request_id": workload.lengths["request_id"],
+            "arrival_time_ns": arrival,
+            "submit_time_ns": arrival,
+            "first_scheduled_time_ns": result.first_scheduled_ns,
+            "first_token_time_ns": first,
+            "ttft_ns": first - arrival,
+            "completion_time_ns": [times[-1] for times in result.token_times],
+            "num_prefill_tokens": workload.lengths["num_prefill_tokens"],
+            "num_decode_tokens": workload.lengths["num_decode_tokens"],
+            "num_decode_tokens_actual": counts,
+            "num_preemptions": result.restarts,
+            "status": "ok",
+            "error_type": None,
+            "error_msg": None,
+            "is_warmup": False,
+            "backend": "vidur",
+        }
+    )
+    tokens = pd.DataFrame(
+        {
+            "request_id": np.repeat(workload.lengths["request_id"].to_numpy(), counts),
+            "token_index": np.concatenate([np.arange(count) for count in counts]),
+            "token_time_ns": np.concatenate([np.array(times, dtype=np.int64) for times in result.token_times]),
+            "iteration_id": np.concatenate([np.array(ids, dtype=np.int64) for ids in result.token_iterations]),
+        }
+    )
+    latency = tokens.groupby("request_id")["token_time_ns"].diff().astype("Int64")
+    tokens.insert(3, "token_latency_ns", latency)
+    iterations = pd.DataFrame(
+        [
+            {
+                "start_time_ns": iteration.start_ns,
+                "end_time_ns": iteration.end_ns,
+                **asdict(iteration.composition),
+                "num_preempted": iteration.preempted,
+                "predicted_ns": iteration.end_ns - iteration.start_ns,
+                "in_profile": predictors.covers(iteration.composition),
+            }
+            for iteration in result.iterations
+        ]
+    )
+    iterations.insert(0, "iteration_id", np.arange(len(iterations)))
+    return requests[list(REQUEST_COLUMNS)], tokens, iterations
+
+
+def _summary(
+    config: VidurSimConfig,
+    run_id: str,
+    settings: SimSettings,
+    requests: pd.DataFrame,
+    tokens: pd.DataFrame,
+    iterations: pd.DataFrame,
+    real: RealRun | None,
+) -> str:
+    lines = [
+        f"# Simulated run {run_id}",
+        "",
+        f"- Vidur, {settings.scheduler} scheduler, predictor {config.vidur.predictor.name}",
+        f"- {config.model.id} on {config.hardware.name}",
+        f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
+        f"{settings.batch_cap} requests, {settings.token_budget} tokens a batch, {settings.num_blocks} KV blocks of {settings.block_size}",
+        f"- requests: {len(requests)}; output tokens: {len(tokens)}; iterations: {len(iterations)}",
+        f"- iterations outside the profiled range: {1 - iterations['in_profile'].mean():.1%}",
+        f"- preemptions: {int(requests['num_preemptions'].sum())}",
+    ]
+    for name, values in (("TTFT", requests["ttft_ns"]), ("TBT", tokens["token_latency_ns"].dropna())):
+        if len(values):
+            p50, p90, p99 = np.percentile(values.to_numpy(dtype=float) / 1e6, [50, 90, 99])
+            lines.append(f"- {name}: P50 {p50:.3f} ms, P90 {p90:.3f} ms, P99 {p99:.3f} ms")
+    lines.append("- deterministic: the same profile and workload give the same tables")
+    return "\n".join(lines) + "\n"

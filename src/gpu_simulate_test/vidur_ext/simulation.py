@@ -1,0 +1,218 @@
+"""One Vidur simulation: our workload in, every iteration out."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from vidur.config.config import (
+    BaseRequestGeneratorConfig,
+    CacheConfig,
+    ClusterConfig,
+    MetricsConfig,
+    OrcaSchedulerConfig,
+    ReplicaConfig,
+    SarathiSchedulerConfig,
+    SimulationConfig,
+    VllmSchedulerConfig,
+)
+from vidur.entities.request import Request
+from vidur.request_generator.base_request_generator import BaseRequestGenerator
+from vidur.request_generator.request_generator_registry import RequestGeneratorRegistry
+from vidur.simulator import Simulator
+
+from gpu_simulate_test.engine import Composition, ScheduledSeq
+from gpu_simulate_test.vidur_ext.vidur_predictor import (
+    GsimExecutionTimePredictor,
+    GsimExecutionTimePredictorConfig,
+    PredictNs,
+    register_predictor,
+)
+
+_GENERATOR_TYPE = "gsim_workload"
+
+
+@dataclass(frozen=True)
+class SimSettings:
+    """Engine settings the simulation copies, from the real run where there is one."""
+
+    model_id: str
+    device: str
+    network_device: str
+    scheduler: str  # sarathi | vllm | orca
+    batch_cap: int
+    token_budget: int
+    block_size: int
+    num_blocks: int
+
+
+@dataclass
+class SimIteration:
+    """A simulated iteration; times in ns."""
+
+    start_ns: int
+    end_ns: int
+    composition: Composition
+    preempted: int
+
+
+@dataclass
+class SimResult:
+    """What a simulation made, per request and per iteration.
+
+    Attributes
+    ----------
+    token_times, token_iterations : list of list of int
+        One list a request: when each output token was made (ns), and in which iteration.
+    first_scheduled_ns : list of int
+    restarts : list of int
+    """
+
+    token_times: list[list[int]]
+    token_iterations: list[list[int]]
+    first_scheduled_ns: list[int | None]
+    restarts: list[int]
+    iterations: list[SimIteration] = field(default_factory=list)
+
+
+class _Request(Request):
+    """A request whose restart is complete: Vidur's own leaves the stage counters, and then asserts."""
+
+    def restart(self) -> None:
+        super().restart()
+        self._num_stage_processed_tokens = 0
+        self._is_prefill_stage_complete = False
+
+
+@dataclass
+class _WorkloadConfig(BaseRequestGeneratorConfig):
+    """Our workload as Vidur's request source; Vidur's trace reader would round and clip it."""
+
+    @staticmethod
+    def get_type() -> str:
+        return _GENERATOR_TYPE
+
+
+class _WorkloadGenerator(BaseRequestGenerator):
+    requests: Sequence[Request] = ()
+
+    def generate_requests(self) -> list[Request]:
+        return list(type(self).requests)
+
+
+def simulate(
+    settings: SimSettings,
+    arrival_ns: np.ndarray,
+    num_prefill: Sequence[int],
+    num_decode: Sequence[int],
+    predict_ns: PredictNs,
+    on_finished: Callable[[int], object] = lambda _count: None,
+) -> SimResult:
+    """Run Vidur on a workload.
+
+    Parameters
+    ----------
+    arrival_ns : numpy.ndarray of shape (n_requests,)
+    num_prefill, num_decode : sequence of int, length n_requests
+    predict_ns : callable
+        Time of a batch, ns.
+    on_finished : callable
+        Told how many requests completed in the last iteration.
+    """
+    register_predictor()
+    RequestGeneratorRegistry.register(_GENERATOR_TYPE, _WorkloadGenerator)
+    requests = [
+        _Request(arrival / 1e9, int(prefill), int(decode))
+        for arrival, prefill, decode in zip(arrival_ns.tolist(), num_prefill, num_decode, strict=True)
+    ]
+    index_of = {request.id: index for index, request in enumerate(requests)}
+    result = SimResult([[] for _ in requests], [[] for _ in requests], [None for _ in requests], [0 for _ in requests])
+    logging.getLogger("vidur").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
+        GsimExecutionTimePredictor.predict_ns = staticmethod(_observed(predict_ns, index_of, result))
+        _WorkloadGenerator.requests = requests
+        try:
+            simulator = Simulator(_vidur_config(settings, scratch, int(max(np.add(num_prefill, num_decode)))))
+            simulator.metric_store.on_batch_end = _recorder(index_of, result, on_finished)
+            simulator.metric_store.plot = lambda: None
+            simulator.run()
+        finally:
+            GsimExecutionTimePredictor.predict_ns = None
+            _WorkloadGenerator.requests = ()
+    result.restarts = [request.num_restarts for request in requests]
+    return result
+
+
+def _observed(predict_ns: PredictNs, index_of: dict[int, int], result: SimResult) -> PredictNs:
+    """Keep each batch's composition when its time is predicted: afterwards it has moved on."""
+
+    def predict(batch: Sequence[ScheduledSeq]) -> float:
+        predicted = predict_ns(batch)
+        result.iterations.append(SimIteration(0, 0, Composition.of(batch), 0))
+        return predicted
+
+    return predict
+
+
+def _recorder(
+    index_of: dict[int, int], result: SimResult, on_finished: Callable[[int], object]
+) -> Callable[[float, Any, Any, float], None]:
+    """Called by Vidur at the end of every batch, after its requests were updated."""
+    restarts = dict.fromkeys(index_of, 0)
+
+    def record(time: float, batch: Any, replica_id: Any, memory_usage: float) -> None:
+        number = batch_number[0]
+        batch_number[0] += 1
+        iteration = result.iterations[number]
+        iteration.start_ns, iteration.end_ns = round(batch.scheduled_at * 1e9), round(time * 1e9)
+        for request in batch.requests:
+            index = index_of[request.id]
+            if result.first_scheduled_ns[index] is None:
+                result.first_scheduled_ns[index] = iteration.start_ns
+            if request.num_restarts > restarts[request.id]:
+                restarts[request.id] = request.num_restarts
+                iteration.preempted += 1
+            if request.is_prefill_complete:  # the last chunk makes a token, and so does every decode step
+                result.token_times[index].append(iteration.end_ns)
+                result.token_iterations[index].append(number)
+        on_finished(sum(request.completed for request in batch.requests))
+
+    batch_number = [0]
+    return record
+
+
+def _vidur_config(settings: SimSettings, scratch: str, longest: int) -> SimulationConfig:
+    scheduler = {
+        "sarathi": lambda: SarathiSchedulerConfig(batch_size_cap=settings.batch_cap, chunk_size=settings.token_budget),
+        "vllm": lambda: VllmSchedulerConfig(
+            batch_size_cap=settings.batch_cap, max_tokens_in_batch=settings.token_budget
+        ),
+        "orca": lambda: OrcaSchedulerConfig(batch_size_cap=settings.batch_cap),
+    }[settings.scheduler]()
+    return SimulationConfig(
+        log_level="warning",
+        cluster_config=ClusterConfig(
+            replica_config=ReplicaConfig(
+                model_name=settings.model_id,
+                num_pipeline_stages=1,
+                tensor_parallel_size=1,
+                device=settings.device,
+                network_device=settings.network_device,
+            ),
+            cache_config=CacheConfig(
+                block_size=settings.block_size, num_blocks=settings.num_blocks, watermark_blocks_fraction=0.0
+            ),
+            replica_scheduler_config=scheduler,
+        ),
+        request_generator_config=_WorkloadConfig(max_tokens=longest),
+        execution_time_predictor_config=GsimExecutionTimePredictorConfig(no_cache=True),
+        metrics_config=MetricsConfig(
+            write_metrics=False,
+            write_json_trace=False,
+            enable_chrome_trace=False,
+            store_plots=False,
+            output_dir=scratch,
+        ),
+    )

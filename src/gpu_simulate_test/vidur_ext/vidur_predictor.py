@@ -1,0 +1,93 @@
+"""Our predictors in Vidur's registry, and the batch as we see it."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidur.config.config import BaseExecutionTimePredictorConfig
+from vidur.execution_time_predictor.execution_time_predictor_registry import ExecutionTimePredictorRegistry
+
+from gpu_simulate_test.engine import ScheduledSeq
+
+PREDICTOR_TYPE = "gsim"
+
+PredictNs = Callable[[Sequence[ScheduledSeq]], float]
+"""Time of a batch in ns."""
+
+
+@dataclass
+class GsimExecutionTimePredictorConfig(BaseExecutionTimePredictorConfig):
+    """Vidur's config of our predictor; the fields are for Vidur's own command line."""
+
+    profiling_root: str = ""
+    use_overhead: bool = True
+
+    @staticmethod
+    def get_type() -> str:
+        """The name in Vidur's registry and on its command line."""
+        return PREDICTOR_TYPE
+
+
+@dataclass(frozen=True)
+class PredictedTime:
+    """What Vidur's stages ask of a prediction: seconds, and the same in ms."""
+
+    total_time: float
+
+    @property
+    def model_time(self) -> float:
+        """Seconds."""
+        return self.total_time
+
+    @property
+    def model_time_ms(self) -> float:
+        """Milliseconds."""
+        return self.total_time * 1e3
+
+
+def scheduled_batch(batch: Any) -> list[ScheduledSeq]:
+    """A Vidur batch as engines report theirs.
+
+    Vidur counts a decoding request's newest token as processed before its keys and values are written;
+    an engine does not, hence the 1.
+    """
+    return [
+        ScheduledSeq(
+            request.id,
+            queries,
+            context - queries - (1 if request.is_prefill_complete else 0),
+            not request.is_prefill_complete,
+        )
+        for request, queries, context in zip(batch.requests, batch.num_q_tokens, batch.num_kv_tokens, strict=True)
+    ]
+
+
+class GsimExecutionTimePredictor:
+    """Vidur's predictor interface: the simulator calls `get_execution_time` for every batch."""
+
+    predict_ns: PredictNs | None = None  # set by the simulation; from the profile on Vidur's command line
+
+    def __init__(
+        self, predictor_config: GsimExecutionTimePredictorConfig, replica_config: Any, cache_config: Any
+    ) -> None:
+        self._predict = type(self).predict_ns or _from_profile(predictor_config, replica_config)
+
+    def get_execution_time(self, batch: Any, pipeline_stage: int) -> PredictedTime:
+        """Predicted time of a batch; one pipeline stage is all we profile."""
+        return PredictedTime(self._predict(scheduled_batch(batch)) / 1e9)
+
+
+def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any) -> PredictNs:
+    from gpu_simulate_test.vidur_ext.predictor import Predictors
+    from gpu_simulate_test.vidur_ext.profiling_root import bundle_dir, read_bundle
+
+    path = bundle_dir(Path(os.path.expanduser(config.profiling_root)), replica_config.device, replica_config.model_name)
+    predictors = Predictors.from_profile(read_bundle(path))
+    return predictors.predict_ns if config.use_overhead else predictors.operators.predict_ns
+
+
+def register_predictor() -> None:
+    """Make Vidur know our predictor as ``gsim``."""
+    ExecutionTimePredictorRegistry.register(PREDICTOR_TYPE, GsimExecutionTimePredictor)
