@@ -1,0 +1,1 @@
+"""How far a simulated run is from the real one: loading, pairing, statistics, report."""

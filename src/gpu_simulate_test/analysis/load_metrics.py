@@ -1,0 +1,228 @@
+"""Read the metrics of a run and refuse what contradicts itself; real and simulated runs alike."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.run_dir import read_run_meta
+from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, read_table
+
+STAGE_OF_TYPE = {"real": "real-bench", "vidur": "vidur-sim"}
+# The order in which they happen: each is at or after the one before it.
+_TIMELINE = ("submit_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "completion_time_ns")
+_FIGURE_OF_COLUMN = {
+    "submit_time_ns": "dispatch lag",
+    "first_scheduled_time_ns": "queueing delay",
+    "num_preemptions": "preemptions",
+    "is_warmup": "which requests were warm-up",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the comparison needs it, warm-up left out.
+
+    Attributes
+    ----------
+    path : Path
+        Its run directory.
+    meta : dict
+        Its ``run_meta.json``.
+    requests : pandas.DataFrame of shape (n_requests, n_columns)
+        Request metrics in ns, failed requests included, by ascending ``request_id``. ``completion_time_ns`` is
+        always there; an optional time column that the run lacks is not.
+    tokens : pandas.DataFrame of shape (n_tokens, n_columns)
+        Token metrics in ns of the ``ok`` requests, by ascending ``request_id`` and ``token_index``.
+        ``token_latency_ns`` is missing at token 0.
+    iterations : pandas.DataFrame or None
+        Iteration metrics in ns; None when the run has none.
+    missing : list of str
+        Figures that cannot be computed from a foreign run, each with the reason.
+    """
+
+    path: Path
+    meta: dict[str, Any]
+    requests: pd.DataFrame
+    tokens: pd.DataFrame
+    iterations: pd.DataFrame | None
+    missing: list[str]
+
+
+def load_run(path: Path, run_type: str) -> Run:
+    """Read a finished run directory and check that its tables agree with each other.
+
+    Parameters
+    ----------
+    path : Path
+        The run directory.
+    run_type : {"real", "vidur"}
+        What it has to be; a foreign run that does not say is taken at the caller's word.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ArtifactError
+        Missing, incomplete, malformed, of the other type, or contradicting itself; one line names the file, the
+        first request concerned and what to do.
+    """
+    meta = read_run_meta(path)
+    found = meta.get("run_type", run_type)
+    if found != run_type:
+        raise ArtifactError(f"run_type is {found}, not {run_type}: {path}; name a run that {_stage(run_type)} wrote")
+    check = _Check(path, f"run {_stage(run_type)} again")
+    requests, missing = _read_requests(check)
+    tokens = _read_tokens(check, requests)
+    requests = requests[~_is_warmup(requests)].reset_index(drop=True)
+    requests = _match_tokens(check, requests, tokens)
+    _check_times(check, requests)
+    iterations = None
+    if (path / ITERATION_METRICS.filename).is_file():
+        iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+    else:
+        missing.append(f"iteration records (no {ITERATION_METRICS.filename})")
+    return Run(path, meta, requests, tokens, iterations, missing)
+
+
+def is_ok(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which requests completed, of shape (n_requests,)."""
+    return np.asarray(requests["status"] == "ok", dtype=bool)
+
+
+def _is_warmup(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    if "is_warmup" not in requests:
+        return np.zeros(len(requests), dtype=bool)
+    return requests["is_warmup"].to_numpy(dtype=bool)
+
+
+def _stage(run_type: str) -> str:
+    return STAGE_OF_TYPE.get(run_type, run_type)
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Refuses a table, naming the first request that breaks a rule."""
+
+    path: Path
+    advice: str
+
+    def refuse(self, bad: npt.ArrayLike, ids: npt.ArrayLike, what: str, filename: str) -> None:
+        """Raise ArtifactError when any of `bad`, of shape (n,), is true; `ids` are the requests concerned."""
+        mask = np.asarray(bad, dtype=bool)
+        if mask.any():
+            concerned = np.unique(np.asarray(ids)[mask])
+            more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
+            raise ArtifactError(f"{what}: {self.path / filename}: request {concerned[0]}{more}; {self.advice}")
+
+
+def _read_requests(check: _Check) -> tuple[pd.DataFrame, list[str]]:
+    """Read the request table, warm-up still in it, by ascending id; and the figures it cannot give."""
+    frame = read_table(check.path / REQUEST_METRICS.filename, REQUEST_METRICS)
+    frame = frame.sort_values("request_id", kind="stable", ignore_index=True)
+    name, ids = REQUEST_METRICS.filename, frame["request_id"]
+    if frame.empty:
+        raise ArtifactError(f"no requests: {check.path / name}; {check.advice}")
+    check.refuse(ids.duplicated(), ids, "duplicate request_id", name)
+    check.refuse(~frame["status"].isin(["ok", "error"]), ids, "status is neither ok nor error", name)
+    for column in ("submit_time_ns", "first_scheduled_time_ns", "completion_time_ns", "num_preemptions"):
+        # A column of empty fields says as little as no column.
+        if column in frame and bool(frame[column].isna().all()):
+            frame = frame.drop(columns=column)
+    missing = [f"{figure} (no {column})" for column, figure in _FIGURE_OF_COLUMN.items() if column not in frame]
+    return frame, missing
+
+
+def _read_tokens(check: _Check, requests: pd.DataFrame) -> pd.DataFrame:
+    """Read the tokens of the ok requests in order; `requests` still holds warm-up."""
+    name = TOKEN_METRICS.filename
+    tokens = read_table(check.path / name, TOKEN_METRICS)
+    known, ids = requests["request_id"].to_numpy(), tokens["request_id"].to_numpy()
+    position = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    check.refuse(known[position] != ids, ids, "tokens of an unknown request", name)
+    counted = is_ok(requests) & ~_is_warmup(requests)
+    tokens = _in_order(tokens[counted[position]])
+
+    ids, index = tokens["request_id"].to_numpy(), tokens["token_index"].to_numpy()
+    is_first, starts, ends = _groups(ids)
+    check.refuse(index != np.arange(len(ids)) - np.repeat(starts, ends - starts), ids, "token_index has gaps", name)
+    times = tokens["token_time_ns"].to_numpy()
+    gap = np.diff(times, prepend=times[:1])
+    check.refuse((gap < 0) & ~is_first, ids, "token_time_ns goes back", name)
+    given = ~tokens["token_latency_ns"].isna().to_numpy(dtype=bool) & ~is_first
+    latency = np.where(given, tokens["token_latency_ns"].to_numpy(dtype=np.int64, na_value=0), gap)
+    # One nanosecond apart is a foreign run that rounded times and latencies on their own.
+    differs = np.abs(latency - gap) > 1
+    check.refuse(given & differs, ids, "token_latency_ns is not the time since the previous token", name)
+    # The first token has no predecessor: whatever a foreign table says there is not a latency.
+    return tokens.assign(token_latency_ns=pd.arrays.IntegerArray(latency, is_first))
+
+
+def _groups(ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Mask of the first row of each request, and where each request starts and ends in ordered rows."""
+    is_first = np.append(True, ids[1:] != ids[:-1])[: len(ids)]
+    starts = np.flatnonzero(is_first)
+    return is_first, starts, np.append(starts[1:], len(ids))[: len(starts)]
+
+
+def _match_tokens(check: _Check, requests: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
+    """Hold every ok request against its tokens; the last one gives `completion_time_ns`."""
+    name = REQUEST_METRICS.filename
+    ok = is_ok(requests)
+    ids = requests["request_id"].to_numpy()[ok]
+    stated = requests["num_decode_tokens_actual"].to_numpy()[ok]
+    check.refuse(stated < 1, ids, "an ok request that made no token", name)
+    _, starts, ends = _groups(tokens["request_id"].to_numpy())
+    rows = np.zeros(len(ids), dtype=np.int64)
+    rows[np.searchsorted(ids, tokens["request_id"].to_numpy()[starts])] = ends - starts
+    wrong = rows != stated
+    check.refuse(wrong, ids, "token rows do not add up to num_decode_tokens_actual", TOKEN_METRICS.filename)
+
+    _check_presence(check, requests, ok)
+    times = tokens["token_time_ns"].to_numpy()
+    first = requests["first_token_time_ns"].to_numpy(dtype=np.int64, na_value=0)[ok]
+    check.refuse(first != times[starts], ids, "first_token_time_ns is not the time of the first token", name)
+    completion = np.zeros(len(requests), dtype=np.int64)
+    completion[ok] = times[ends - 1]
+    if "completion_time_ns" in requests:
+        wrong = requests["completion_time_ns"].to_numpy(dtype=np.int64, na_value=0)[ok] != completion[ok]
+        check.refuse(wrong, ids, "completion_time_ns is not the time of the last token", name)
+    return requests.assign(completion_time_ns=pd.arrays.IntegerArray(completion, ~ok))
+
+
+def _in_order(tokens: pd.DataFrame) -> pd.DataFrame:
+    """Sort by request and token; files of our own stages may be in the order the tokens were made."""
+    ids, index = tokens["request_id"].to_numpy(), tokens["token_index"].to_numpy()
+    step = np.diff(ids)
+    if not np.all((step > 0) | ((step == 0) & (np.diff(index) > 0))):
+        tokens = tokens.take(np.lexsort((index, ids)))
+    return tokens.reset_index(drop=True)
+
+
+def _check_presence(check: _Check, requests: pd.DataFrame, ok: npt.NDArray[np.bool_]) -> None:
+    """Demand of an ok request every time its table has a column for, of a failed one none."""
+    ids, name = requests["request_id"], REQUEST_METRICS.filename
+    for column in (*_TIMELINE, "ttft_ns"):
+        if column in requests:
+            empty = requests[column].isna().to_numpy(dtype=bool)
+            check.refuse(ok & empty, ids, f"an ok request without {column}", name)
+            check.refuse(~ok & ~empty, ids, f"a failed request with a {column}", name)
+
+
+def _check_times(check: _Check, requests: pd.DataFrame) -> None:
+    """Demand that times of ok requests follow each other, and that TTFT counts from the arrival."""
+    done = requests[is_ok(requests)]
+    ids, name = done["request_id"], REQUEST_METRICS.filename
+    before, earlier = done["arrival_time_ns"], "arrival_time_ns"
+    for column in _TIMELINE:
+        if column in done:
+            check.refuse(done[column] < before, ids, f"{column} is before {earlier}", name)
+            before, earlier = done[column], column
+    ttft = done["first_token_time_ns"] - done["arrival_time_ns"]
+    check.refuse(done["ttft_ns"] != ttft, ids, "ttft_ns is not first_token_time_ns - arrival_time_ns", name)

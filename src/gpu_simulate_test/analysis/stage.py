@@ -1,0 +1,105 @@
+"""The compare-runs stage: two run directories in, tables, plots and reports out."""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from gpu_simulate_test.analysis.compare import Comparison, compare
+from gpu_simulate_test.analysis.load_metrics import load_run
+from gpu_simulate_test.analysis.plots import write_cdf_plots
+from gpu_simulate_test.analysis.report import headline, write_report
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.run_dir import RunDir, ended_at, newest_runs, read_run_meta
+
+_log = logging.getLogger(__name__)
+
+
+def compare_runs(real_dir: Path, sim_dir: Path, run: RunDir, *, allow_mismatch: bool) -> Comparison:
+    """Compare two finished runs and write everything but the metadata file.
+
+    Parameters
+    ----------
+    real_dir, sim_dir : Path
+        Finished run directories.
+    run : RunDir
+        The directory being written.
+    allow_mismatch : bool
+        See `gpu_simulate_test.analysis.compare.compare`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ArtifactError
+        A run is missing, incomplete or contradicts itself, or the two cannot be compared.
+    MachineError
+        The directory cannot be written.
+    """
+    real, sim = load_run(real_dir, "real"), load_run(sim_dir, "vidur")
+    comparison = compare(real, sim, allow_mismatch=allow_mismatch)
+    plots = write_cdf_plots(comparison, run.path / "plots")
+    write_report(comparison, real, sim, run, plots)
+    _log.info(headline(comparison))
+    for note in comparison.notes:
+        _log.info(note)
+    return comparison
+
+
+def find_pair(
+    output_root: Path, real_dir: Path | None, sim_dir: Path | None, workload_sha256: str | None = None
+) -> tuple[Path, Path]:
+    """Find what the user did not name: the newest finished runs of one workload.
+
+    Parameters
+    ----------
+    output_root : Path
+        Holds ``real_runs`` and ``vidur_runs``.
+    real_dir, sim_dir : Path, optional
+        Runs the user named; the other one is looked up by its workload.
+    workload_sha256 : str, optional
+        Consider this workload only; otherwise that of the run that ended last among those with a partner.
+
+    Returns
+    -------
+    real_dir, sim_dir : Path
+
+    Raises
+    ------
+    ArtifactError
+        There is no such pair.
+    """
+    if real_dir is not None and sim_dir is not None:
+        return real_dir, sim_dir
+    given = real_dir or sim_dir
+    if given is not None:
+        workload_sha256 = read_run_meta(given).get("workload_sha256")
+        if not workload_sha256:
+            raise ArtifactError(f"unknown workload: {given}; name both real_run_dir and sim_run_dir")
+    real = {} if real_dir else _newest_of_each(output_root / "real_runs", "real", "real-bench", workload_sha256)
+    sim = {} if sim_dir else _newest_of_each(output_root / "vidur_runs", "vidur", "vidur-sim", workload_sha256)
+    if given is not None:
+        ((found, _ended),) = (sim or real).values()
+        return (given, found) if real_dir else (found, given)
+    shared = real.keys() & sim.keys()
+    if not shared:
+        newest = max(real.values(), key=lambda item: item[1])[0]
+        raise ArtifactError(f"no simulated run of the same workload: {newest}; run vidur-sim on its workload first")
+    workload = max(shared, key=lambda digest: max(real[digest][1], sim[digest][1]))
+    return real[workload][0], sim[workload][0]
+
+
+def _newest_of_each(
+    folder: Path, run_type: str, stage: str, workload_sha256: str | None
+) -> dict[str, tuple[Path, datetime]]:
+    """Newest finished run of each workload, or of the one asked for, with when it ended."""
+    found: dict[str, tuple[Path, datetime]] = {}
+    for path, meta in newest_runs(folder, run_type):
+        digest = meta.get("workload_sha256")
+        if digest and workload_sha256 in (None, digest):
+            found.setdefault(str(digest), (path, ended_at(meta)))
+    if not found:
+        which = f" of workload {workload_sha256[:12]}" if workload_sha256 else ""
+        raise ArtifactError(f"no finished {run_type} run{which}: {folder}; run {stage} first")
+    return found

@@ -1,0 +1,202 @@
+"""What the artifacts promise: strict tables, complete directories, nothing finished ever damaged."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
+from gpu_simulate_test.io.run_dir import newest_runs, open_run_dir, read_run_meta
+from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, TRACE_LENGTHS, read_table, write_table
+from gpu_simulate_test.io.workload import dump_prompts, read_prompts
+
+HEADER = "request_id,prompt_id,num_prefill_tokens,num_decode_tokens\n"
+
+
+def lengths_file(folder: Path, text: str) -> Path:
+    path = folder / TRACE_LENGTHS.filename
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1), st.integers(0, 2**62)),
+        min_size=1,
+    )
+)
+def test_a_table_survives_the_round_trip(rows: list[tuple[str, int]]) -> None:
+    import tempfile
+
+    frame = pd.DataFrame(
+        {
+            "request_id": range(len(rows)),
+            "prompt_id": [f"id-{text}" for text, _ in rows],
+            "num_prefill_tokens": [number for _, number in rows],
+            "num_decode_tokens": 1,
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        write_table(path, frame)
+        back = read_table(path, TRACE_LENGTHS)
+    assert back.to_dict("list") == frame.to_dict("list")
+
+
+def test_missing_values_are_empty_fields_never_zero(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "request_id": [0, 0],
+            "token_index": [0, 1],
+            "token_time_ns": [5, 9],
+            "token_latency_ns": pd.array([pd.NA, 4], dtype="Int64"),
+        }
+    )
+    path = tmp_path / "t.csv"
+    write_table(path, frame)
+    assert path.read_text().splitlines()[1] == "0,0,5,"
+    assert read_table(path, TOKEN_METRICS)["token_latency_ns"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (HEADER + "0,a,5,6\n1,b,7", "truncated"),
+        (HEADER + "0,a,5,6\n1,b,7\n", "malformed CSV"),
+        (HEADER + "0,a,five,6\n", "malformed CSV"),
+        (HEADER + "0,a,,6\n", "empty field"),
+        ("request_id,prompt_id\n0,a\n", "columns missing"),
+        ("", "truncated"),
+    ],
+)
+def test_a_damaged_table_is_refused_in_one_line_that_names_it(tmp_path: Path, text: str, complaint: str) -> None:
+    path = lengths_file(tmp_path, text)
+    with pytest.raises(ArtifactError) as caught:
+        read_table(path, TRACE_LENGTHS)
+    assert complaint in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_table_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot read"):
+        read_table(tmp_path / "absent.csv", REQUEST_METRICS)
+
+
+def test_a_directory_without_its_metadata_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ArtifactError, match="incomplete run directory"):
+        read_run_meta(tmp_path / "run")
+    with pytest.raises(ArtifactError, match="no such run directory"):
+        read_run_meta(tmp_path / "absent")
+
+
+def finished_run(path: Path, **meta: object) -> None:
+    with open_run_dir(path, overwrite=False) as run:
+        run.write_text("data.txt", "first")
+        run.finish({"run_type": "real", "ended_at": "2026-01-01", **meta})
+
+
+def test_a_finished_run_is_not_run_again_unless_asked(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "one"
+    finished_run(path)
+    with pytest.raises(ConfigError, match="already finished"), open_run_dir(path, overwrite=False):
+        pass
+    with open_run_dir(path, overwrite=True) as run:
+        run.write_text("data.txt", "second")
+        run.finish({})
+    assert (path / "data.txt").read_text() == "second"
+    assert [child.name for child in path.parent.iterdir()] == ["one"]
+
+
+def test_a_failed_second_run_leaves_the_finished_one_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    finished_run(path)
+    with pytest.raises(RuntimeError, match="engine died"), open_run_dir(path, overwrite=True) as run:
+        run.write_text("data.txt", "half")
+        raise RuntimeError("engine died")
+    assert (path / "data.txt").read_text() == "first"
+    assert read_run_meta(path)["run_type"] == "real"
+
+
+def test_a_failed_run_leaves_an_incomplete_directory_that_can_be_started_anew(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    with pytest.raises(RuntimeError), open_run_dir(path, overwrite=False) as run:
+        run.write_text("half.txt", "half")
+        raise RuntimeError
+    with pytest.raises(ArtifactError, match="incomplete"):
+        read_run_meta(path)
+    finished_run(path)
+    assert not (path / "half.txt").exists()
+
+
+def test_two_runs_cannot_write_one_directory(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    with open_run_dir(path, overwrite=False) as run:
+        with pytest.raises(MachineError, match="another run is writing"), open_run_dir(path, overwrite=False):
+            pass
+        run.finish({})
+    assert read_run_meta(path) == {}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_said_in_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(MachineError, match="cannot write"), open_run_dir(tmp_path / "one", overwrite=False):
+            pass
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_path_through_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="cannot write"), open_run_dir(tmp_path / "file" / "x", overwrite=False):
+        pass
+
+
+def test_newest_runs_come_first_and_repeats_stay_out(tmp_path: Path) -> None:
+    finished_run(tmp_path / "old", ended_at="2026-01-01")
+    finished_run(tmp_path / "new", ended_at="2026-01-02")
+    finished_run(tmp_path / "new-r2", ended_at="2026-01-03", repeat_of="new")
+    finished_run(tmp_path / "sim", ended_at="2026-01-04", run_type="vidur")
+    assert [path.name for path, _ in newest_runs(tmp_path, "real")] == ["new", "old"]
+
+
+def prompts_file(folder: Path, *lines: str) -> Path:
+    path = folder / "prompts.jsonl"
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+GOOD = '{"prompt_id":"a","text":"hello"}'
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "{not json",
+        "[]",
+        '{"prompt_id":1,"text":"x"}',
+        '{"prompt_id":"b"}',
+        '{"prompt_id":"b","text":""}',
+        '{"prompt_id":"b","text":"","token_ids":[-1]}',
+        '{"prompt_id":"b","text":"","token_ids":[true]}',
+        GOOD,
+        "",
+    ],
+)
+def test_a_malformed_prompt_is_refused_with_its_line_number(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(ConfigError, match="line 2") as caught:
+        list(read_prompts(prompts_file(tmp_path, GOOD, bad)))
+    assert "\n" not in str(caught.value)
+
+
+def test_prompts_keep_every_character_and_every_other_key(tmp_path: Path) -> None:
+    prompts = [{"prompt_id": "🦀", "text": "a\u2028b\u0085c \U0010fffd\t\"'", "topic": ["x"]}]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(dump_prompts(prompts), encoding="utf-8")
+    assert list(read_prompts(path)) == prompts

@@ -1,0 +1,123 @@
+"""The predictor finds a known truth, never goes down when a batch grows, and says what it has not seen."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpu_simulate_test.engine import Composition, ScheduledSeq
+from gpu_simulate_test.vidur_ext.iterations import iteration_table, plan_episodes, random_episode, run_episode
+from gpu_simulate_test.vidur_ext.operators import COMPUTE_OPS, OperatorModel, Reach, powers_of_two
+from gpu_simulate_test.vidur_ext.predictor import Predictors
+from tests.virtual_engine import VirtualClock, VirtualEngine
+
+REACH = Reach(max_tokens=64, max_seqs=8, max_context=256, max_cached=4096)
+LAYERS = 4
+
+
+def cost(composition: Composition) -> int:
+    """An engine's truth: overhead, dense attention, a bend where 16 tokens fill the machine."""
+    tokens = composition.num_prefill_tokens + composition.num_decode_seqs
+    seqs = composition.num_prefill_seqs + composition.num_decode_seqs
+    cached = composition.kv_tokens_prefill + composition.kv_tokens_decode
+    return round(
+        2_000_000 + 60_000 * tokens + 40_000 * max(0, tokens - 16) + 50_000 * seqs + 30 * tokens * (tokens + cached)
+    )
+
+
+def operator_model() -> OperatorModel:
+    """Operators that know nothing of the overhead: 1 us a token and operator, attention by pairs."""
+    mlp = pd.DataFrame({"num_tokens": [1, 64]} | {f"time_stats.{op}.median": [0.001, 0.064] for op in COMPUTE_OPS})
+    rows = []
+    for kv in (0, 64, 256):
+        rows += [
+            {"batch_size": 1, "prefill_chunk_size": n, "kv_cache_size": kv, "prefill": n * (n + kv) * 1e-6}
+            for n in (1, 64)
+        ]
+        rows += [
+            {"batch_size": n, "prefill_chunk_size": 0, "kv_cache_size": kv, "decode": n * kv * 1e-6} for n in (1, 8)
+        ]
+    attention = pd.DataFrame(rows).fillna(0.0)
+    attention = attention.rename(
+        columns={"prefill": "time_stats.attn_prefill.median", "decode": "time_stats.attn_decode.median"}
+    )
+    return OperatorModel(mlp, attention, LAYERS)
+
+
+def measure(seeds: range) -> pd.DataFrame:
+    engine = VirtualEngine(VirtualClock(), cost, max_num_seqs=8)
+    steps = []
+    for episode in [*plan_episodes(REACH), *(random_episode(REACH, seed) for seed in seeds)]:
+        steps.extend(run_episode(engine, episode, vocab_size=100))
+    return iteration_table(steps)
+
+
+@pytest.fixture(scope="module")
+def predictors() -> Predictors:
+    return Predictors.fit(operator_model(), measure(range(3)))
+
+
+def test_a_known_engine_is_predicted_within_a_few_percent_where_it_was_not_measured(predictors: Predictors) -> None:
+    unseen = measure(range(100, 103))
+    error = predictors.predict_table(unseen) / unseen["median_ns"] - 1
+    assert error.abs().median() < 0.01
+    assert error.abs().quantile(0.99) < 0.03
+
+
+def test_operators_alone_leave_the_overhead_out(predictors: Predictors) -> None:
+    batch = [ScheduledSeq(0, 1, 10, False)]
+    assert predictors.operators.predict_ns(batch) < 0.1 * cost(Composition.of(batch))
+
+
+SEQS = st.tuples(st.integers(1, 64), st.integers(0, 200), st.booleans())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SEQS, min_size=1, max_size=8), SEQS)
+def test_a_batch_with_one_more_sequence_never_takes_less(
+    predictors: Predictors, seqs: list[tuple[int, int, bool]], more: tuple[int, int, bool]
+) -> None:
+    def batch(items: list[tuple[int, int, bool]]) -> list[ScheduledSeq]:
+        return [ScheduledSeq(i, n if prefill else 1, kv, prefill) for i, (n, kv, prefill) in enumerate(items)]
+
+    before, after = (predictors.predict_ns(batch(items)) for items in (seqs, [*seqs, more]))
+    assert 0 < before <= after * 1.0000001
+
+
+def test_one_batch_and_a_table_of_it_are_predicted_alike(predictors: Predictors) -> None:
+    batch = [ScheduledSeq(0, 30, 5, True), ScheduledSeq(1, 1, 77, False), ScheduledSeq(2, 1, 13, False)]
+    table = pd.DataFrame([asdict(Composition.of(batch))])
+    assert predictors.predict_ns(batch) == pytest.approx(predictors.predict_table(table)[0])
+
+
+def test_what_lies_beyond_the_profile_is_said_to(predictors: Predictors) -> None:
+    assert predictors.covers(Composition.of([ScheduledSeq(0, 30, 0, True)]))
+    assert not predictors.covers(Composition.of([ScheduledSeq(0, 65, 0, True)]))
+    assert not predictors.covers(Composition.of([ScheduledSeq(0, 1, 5000, False)]))
+
+
+def test_beyond_the_profile_time_still_grows(predictors: Predictors) -> None:
+    times = [predictors.predict_ns([ScheduledSeq(0, 1, cached, False)]) for cached in (200, 2_000, 20_000)]
+    assert times == sorted(times)
+    assert times[2] > times[0]
+
+
+def test_the_plan_reaches_every_corner_it_was_given() -> None:
+    table = measure(range(3))
+    assert table["num_prefill_tokens"].max() == REACH.max_tokens
+    assert table["num_decode_seqs"].max() == REACH.max_seqs
+    assert (table["kv_tokens_decode"] / table["num_decode_seqs"].clip(lower=1)).max() > 0.9 * REACH.max_context
+    mixed = (table["num_prefill_seqs"] > 0) & (table["num_decode_seqs"] > 0)
+    assert mixed.sum() > 20
+    assert (table["repeats"] >= 1).all()
+    assert np.isfinite(table["median_ns"]).all()
+
+
+@given(st.integers(1, 5000), st.integers(1, 64))
+def test_powers_of_two_end_at_the_limit(high: int, low: int) -> None:
+    values = powers_of_two(high, low)
+    assert values[-1] == high
+    assert values == sorted(set(values))
