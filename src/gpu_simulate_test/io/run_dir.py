@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,23 @@ def read_run_meta(path: Path, meta: str = RUN_META) -> dict[str, Any]:
 
 
 def newest_runs(parent: Path, run_type: str) -> list[tuple[Path, dict[str, Any]]]:
-    """Finished runs of a type under `parent`, newest first; repeats of another run are left out."""
+    """Finished runs of a type under `parent`, newest first.
+
+    Repeats of another run are left out, and so is what an interrupted overwrite left behind.
+    """
     found = []
     for path in parent.glob(f"*/{RUN_META}"):
         meta = read_json(path)
-        if meta.get("run_type") == run_type and not meta.get("repeat_of"):
+        ours = path.parent.suffix not in (".new", ".old") and not meta.get("repeat_of")
+        if ours and meta.get("run_type") == run_type:
             found.append((path.parent, meta))
-    return sorted(found, key=lambda item: str(item[1].get("ended_at", "")), reverse=True)
+    return sorted(found, key=lambda item: ended_at(item[1]), reverse=True)
+
+
+def ended_at(meta: dict[str, Any]) -> datetime:
+    """When a run ended; the epoch where its metadata does not say."""
+    try:
+        when = datetime.fromisoformat(str(meta.get("ended_at")))
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

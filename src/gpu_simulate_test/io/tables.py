@@ -126,7 +126,7 @@ ITERATION_METRICS = Table(
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write `frame` as CSV atomically: a header, quotes only where needed."""
+    """Write `frame` as CSV atomically: a header, text in quotes, a missing value empty."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     options = pacsv.WriteOptions(quoting_style="needed", quoting_header="none")
     write_atomic(path, lambda stream: pacsv.write_csv(table, stream, options))

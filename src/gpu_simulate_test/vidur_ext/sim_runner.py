@@ -222,7 +222,8 @@ def _summary(
         f"- Vidur, {settings.scheduler} scheduler, predictor {config.vidur.predictor.name}",
         f"- {config.model.id} on {config.hardware.name}",
         f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
-        f"{settings.batch_cap} requests, {settings.token_budget} tokens a batch, {settings.num_blocks} KV blocks of {settings.block_size}",
+        f"{settings.batch_cap} requests, {settings.token_budget} tokens a batch, "
+        f"{settings.num_blocks} KV blocks of {settings.block_size}",
         f"- requests: {len(requests)}; output tokens: {len(tokens)}; iterations: {len(iterations)}",
         f"- iterations outside the profiled range: {1 - iterations['in_profile'].mean():.1%}",
         f"- preemptions: {int(requests['num_preemptions'].sum())}",

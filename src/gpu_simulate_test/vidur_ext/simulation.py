@@ -18,6 +18,7 @@ from vidur.config.config import (
     SimulationConfig,
     VllmSchedulerConfig,
 )
+from vidur.entities.replica import Replica
 from vidur.entities.request import Request
 from vidur.request_generator.base_request_generator import BaseRequestGenerator
 from vidur.request_generator.request_generator_registry import RequestGeneratorRegistry
@@ -121,6 +122,7 @@ def simulate(
     on_finished : callable
         Told how many requests completed in the last iteration.
     """
+    Replica._id = -1  # counted per process, yet Vidur's global scheduler expects the first to be 0
     register_predictor()
     RequestGeneratorRegistry.register(_GENERATOR_TYPE, _WorkloadGenerator)
     requests = [

@@ -50,17 +50,17 @@ class PredictedTime:
 def scheduled_batch(batch: Any) -> list[ScheduledSeq]:
     """A Vidur batch as engines report theirs.
 
-    Vidur counts a decoding request's newest token as processed before its keys and values are written;
-    an engine does not, hence the 1.
+    Contexts come from the requests: the batch's own ``num_kv_tokens`` lacks new requests under Orca, and
+    Vidur counts a decoding request's newest token as processed before its keys and values are written.
     """
     return [
         ScheduledSeq(
             request.id,
             queries,
-            context - queries - (1 if request.is_prefill_complete else 0),
+            request.num_processed_tokens - (1 if request.is_prefill_complete else 0),
             not request.is_prefill_complete,
         )
-        for request, queries, context in zip(batch.requests, batch.num_q_tokens, batch.num_kv_tokens, strict=True)
+        for request, queries in zip(batch.requests, batch.num_q_tokens, strict=True)
     ]
 
 

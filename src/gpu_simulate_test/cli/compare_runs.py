@@ -1,0 +1,53 @@
+"""``compare-runs``: how far the simulation is from the real run."""
+
+import sys
+from pathlib import Path
+
+from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.config.ids import stable_id
+from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
+
+# Overrides that name a workload; without one, the newest pair of any workload is compared.
+_NAMING = ("experiment", "model", "workload")
+
+
+def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
+    """Compare a real run with a simulated one."""
+    from gpu_simulate_test.analysis.report import comparison_table
+    from gpu_simulate_test.analysis.stage import compare_runs, find_pair
+    from gpu_simulate_test.io.provenance import now, run_meta
+    from gpu_simulate_test.io.run_dir import open_run_dir, read_run_meta
+    from gpu_simulate_test.io.workload import load_workload, workload_path
+
+    started = now()
+    root = Path(config.output.root)
+    named = any(item.lstrip("+~").startswith(_NAMING) for item in record.overrides)
+    given_real, given_sim = (Path(one) if one else None for one in (config.real_run_dir, config.sim_run_dir))
+    wanted = load_workload(workload_path(config)).sha256 if named and not (given_real or given_sim) else None
+    real, sim = find_pair(root, given_real, given_sim, wanted)
+    ids = [str(read_run_meta(one).get("run_id", one.name)) for one in (real, sim)]
+    ended = [str(read_run_meta(one).get("ended_at")) for one in (real, sim)]
+    path = root / "comparisons" / stable_id("compare", {"runs": ids, "ended": ended, "mismatch": config.allow_mismatch})
+    with open_run_dir(path, overwrite=config.overwrite) as target:
+        write_hydra_record(target, record)
+        comparison = compare_runs(real, sim, target, allow_mismatch=config.allow_mismatch)
+        target.finish(
+            run_meta(
+                path.name,
+                "compare",
+                config,
+                record,
+                started,
+                real_run_dir=str(real.absolute()),
+                sim_run_dir=str(sim.absolute()),
+            )
+        )
+    print(comparison_table(comparison), file=sys.stderr)
+    print(f"report: {(path / 'report.html').absolute()}", file=sys.stderr)
+    return path
+
+
+main = stage_main("compare_runs", run)
+
+if __name__ == "__main__":
+    main()
