@@ -136,10 +136,18 @@ def test_a_failed_run_leaves_an_incomplete_directory_that_can_be_started_anew(tm
 def test_two_runs_cannot_write_one_directory(tmp_path: Path) -> None:
     path = tmp_path / "one"
     with open_run_dir(path, overwrite=False) as run:
-        with pytest.raises(MachineError, match="another run is writing"), open_run_dir(path, overwrite=False):
-            pass
+        for _ in range(2):  # a refused run leaves the lock as it was
+            with pytest.raises(MachineError, match="another run is writing"), open_run_dir(path, overwrite=False):
+                pass
         run.finish({})
     assert read_run_meta(path) == {}
+
+
+def test_a_folder_that_is_no_run_directory_is_never_emptied(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="not a run directory"), open_run_dir(tmp_path, overwrite=True):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -16,6 +16,7 @@ from gpu_simulate_test.workloads.arrival_schedule import inter_arrivals
 from gpu_simulate_test.workloads.spec import write_workload
 from tests.configs import typed_config
 
+TINY = "gsim/qwen3-tiny"
 RECORD = HydraRecord("workload_spec", "configs", [])
 
 # What the shipped prompts gave when this test was written: a change here changes everybody's workloads.
@@ -57,7 +58,7 @@ def test_another_seed_is_another_workload(tmp_path: Path) -> None:
 
 
 def test_a_finished_workload_reads_back_and_agrees_with_itself(tmp_path: Path) -> None:
-    workload = load_workload(build(tmp_path))
+    workload = load_workload(build(tmp_path), TINY)
     assert len(workload) == 40
     assert (workload.lengths["num_decode_tokens"] == 32).all()
     assert workload.arrival_time_ns[0] == 0
@@ -91,13 +92,13 @@ def test_synthetic_lengths_fill_their_range(tmp_path: Path) -> None:
         "workload.num_prefill_tokens=20",
         "workload.num_prefill_tokens_min=11",
     )
-    lengths = load_workload(path).lengths
+    lengths = load_workload(path, TINY).lengths
     assert sorted(lengths["num_prefill_tokens"].unique()) == list(range(11, 21))
     assert lengths["num_decode_tokens"].between(8, 64).all()
 
 
 def test_more_requests_than_prompts_start_again_with_their_own_ids(tmp_path: Path) -> None:
-    lengths = load_workload(build(tmp_path, "workload.num_requests=45")).lengths
+    lengths = load_workload(build(tmp_path, "workload.num_requests=45"), TINY).lengths
     assert lengths["prompt_id"].is_unique
     assert lengths["prompt_id"][40] == lengths["prompt_id"][0] + "#2"
     assert lengths["num_prefill_tokens"][40] == lengths["num_prefill_tokens"][0]
@@ -133,4 +134,9 @@ def test_a_workload_whose_files_disagree_is_refused(tmp_path: Path, name: str, e
     path = build(tmp_path)
     (path / name).write_text(edit((path / name).read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(ArtifactError, match=complaint):
-        load_workload(path)
+        load_workload(path, TINY)
+
+
+def test_a_workload_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="another model"):
+        load_workload(build(tmp_path), "Qwen/Qwen3-0.6B")

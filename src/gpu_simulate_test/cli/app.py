@@ -2,13 +2,15 @@
 
 import logging
 import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -16,12 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
-from gpu_simulate_test.config.schema import STAGES, HydraRecord
-from gpu_simulate_test.errors import ConfigError, StageError
+from gpu_simulate_test.config.schema import STAGES, HydraRecord, StageConfig
+from gpu_simulate_test.errors import ConfigError, MachineError, StageError
 
 if TYPE_CHECKING:  # pandas comes with it, and --help must answer at once
     from gpu_simulate_test.io.run_dir import RunDir
 
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")  # torch, on a GPU and on a CPU
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -49,42 +52,87 @@ def stage_main(stage: str, run: Callable[[Any, HydraRecord], Path]) -> Callable[
 
 def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing a page
+    sys.unraisablehook = _keep_interrupt
     register_resolvers()
-    store = ConfigStore.instance()
-    for name, schema in STAGES.items():
-        store.store(group="schema", name=name, node=schema, package="_global_")
+    sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
     exit_codes = [0]
 
     def job(config: DictConfig) -> None:
         # In a sweep a failed job must not stop the others: its code is kept, the sweep goes on.
-        exit_codes.append(_run_job(config, run))
+        exit_codes.append(_run_job(stage, config, run))
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=stage)(job)()
     except (HydraException, OmegaConfBaseException, ConfigError) as error:
         return _report(_one_line(error), ConfigError.exit_code)
     except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED)
+        return _report(
+            "interrupted: what was finished stays, what was not is incomplete; run the same command again", INTERRUPTED
+        )
     return max(exit_codes)
 
 
-def _run_job(config: DictConfig, run: Callable[[Any, HydraRecord], Path]) -> int:
+def _run_job(stage: str, config: DictConfig, run: Callable[[Any, HydraRecord], Path]) -> int:
     _log_to_stderr()
-    record = HydraRecord(
-        config_name=str(HydraConfig.get().job.config_name),
-        config_path=str(config_dir()),
-        overrides=list(HydraConfig.get().overrides.task),
-        resolved=OmegaConf.to_container(config, resolve=True),  # type: ignore[arg-type]
-        hydra=OmegaConf.to_container(OmegaConf.create({"hydra": HydraConfig.get()}), resolve=False),  # type: ignore[arg-type]
-    )
+    hydra_config = HydraConfig.get()
     try:
-        path = run(OmegaConf.to_object(config), record)
+        record = HydraRecord(
+            config_name=stage,
+            config_path=str(config_dir()),
+            overrides=list(hydra_config.overrides.task),
+            resolved=_plain(config, resolve=True),
+            hydra=_plain(OmegaConf.create({"hydra": hydra_config}), resolve=False),
+        )
+        path = run(typed_config(stage, config), record)
     except StageError as error:
         return _report(_one_line(error), error.exit_code)
     except OmegaConfBaseException as error:
         return _report(_one_line(error), ConfigError.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+            return _report("out of memory; lower backend.num_blocks or take a smaller model", MachineError.exit_code)
+        raise
     print(path.absolute(), flush=True)
     return 0
+
+
+def typed_config(stage: str, config: DictConfig) -> StageConfig:
+    """Check the composed settings against the stage's types and ranges.
+
+    Raises
+    ------
+    OmegaConfBaseException
+        A value of the wrong type, or a missing one.
+    ConfigError
+        A value out of range.
+    """
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(STAGES[stage]), config))
+    assert isinstance(typed, StageConfig)
+    return typed
+
+
+def _keep_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Send a Ctrl-C again that fell into a destructor, where Python drops it."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.1, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _quoted(argument: str) -> str:
+    """Quote a value that Hydra's override grammar cannot read bare: a path with letters beyond ASCII."""
+    key, equals, value = argument.partition("=")
+    if not equals or value.isascii() or value[0] in "'\"[{":
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def write_hydra_record(run: "RunDir", record: HydraRecord) -> None:
@@ -112,10 +160,13 @@ def _one_line(error: BaseException) -> str:
     lines = []
     for source in (error, error.__cause__):
         for line in str(source or "").splitlines():
-            if "Config search path" in line or "full_key:" in line:
+            if "Config search path" in line:
                 break
-            lines.append(line.strip())
-    return "; ".join(line for line in lines if line) + "; see --help"
+            lines.append(line.strip().replace("full_key: ", "in "))
+    return (
+        "; ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
+        + "; see --help"
+    )
 
 
 def _report(message: str, code: int) -> int:

@@ -23,7 +23,11 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     root = Path(config.output.root)
     named = any(item.lstrip("+~").startswith(_NAMING) for item in record.overrides)
     given_real, given_sim = (Path(one) if one else None for one in (config.real_run_dir, config.sim_run_dir))
-    wanted = load_workload(workload_path(config)).sha256 if named and not (given_real or given_sim) else None
+    wanted = (
+        load_workload(workload_path(config), config.model.id).sha256
+        if named and not (given_real or given_sim)
+        else None
+    )
     real, sim = find_pair(root, given_real, given_sim, wanted)
     ids = [str(read_run_meta(one).get("run_id", one.name)) for one in (real, sim)]
     ended = [str(read_run_meta(one).get("ended_at")) for one in (real, sim)]

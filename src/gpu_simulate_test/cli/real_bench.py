@@ -15,7 +15,7 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.real_bench.backends import create_engine
     from gpu_simulate_test.real_bench.stage import real_bench
 
-    workload = load_workload(workload_path(config))
+    workload = load_workload(workload_path(config), config.model.id)
     identity = {key: asdict(config)[key] for key in ("model", "hardware", "backend")}
     identity["model"].pop("path")
     path = Path(config.output.root) / "real_runs" / stable_id("real", identity | {"workload": workload.sha256})

@@ -14,9 +14,11 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.workload import load_workload, workload_path
     from gpu_simulate_test.real_bench.backends import create_engine
     from gpu_simulate_test.vidur_ext.profile_runner import profile
+    from gpu_simulate_test.vidur_ext.profiling_root import check_owner
 
-    workload = load_workload(workload_path(config))
+    workload = load_workload(workload_path(config), config.model.id)
     root = Path(config.vidur.profiling.root)
+    check_owner(root, config)
     with open_run_dir(root, overwrite=config.overwrite) as target:
         write_hydra_record(target, record)
         started = now()

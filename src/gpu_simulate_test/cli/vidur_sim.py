@@ -14,7 +14,7 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.workload import load_workload, workload_path
     from gpu_simulate_test.vidur_ext.profiling_root import PROFILE_META, load_profile
 
-    workload = load_workload(workload_path(config))
+    workload = load_workload(workload_path(config), config.model.id)
     profile = load_profile(config)
 
     from gpu_simulate_test.vidur_ext.sim_runner import load_real_run, vidur_sim

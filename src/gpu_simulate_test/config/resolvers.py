@@ -1,7 +1,5 @@
 """OmegaConf resolvers used by the config tree. None of them runs code from a file."""
 
-import os
-
 from omegaconf import OmegaConf
 
 from gpu_simulate_test.config.paths import PACKAGE_DIR, project_root
@@ -16,8 +14,3 @@ def register_resolvers() -> None:
         lambda path: str((project_root() / "models" / path).absolute()),
         replace=True,
     )
-
-
-def models_root() -> str | None:
-    """The folder of model checkpoints named by ``GSIM_MODELS_ROOT``, if any."""
-    return os.environ.get("GSIM_MODELS_ROOT")

@@ -20,6 +20,7 @@ from gpu_simulate_test.io.tables import Table, write_table
 RUN_META = "run_meta.json"
 WORKLOAD_META = "workload_meta.json"
 
+_LOG = "stage.log"  # made first, so that a folder of ours can be told from anybody else's
 STAGE_OF_META = {RUN_META: "real-bench or vidur-sim", WORKLOAD_META: "workload-spec"}
 
 
@@ -59,7 +60,7 @@ def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META) -> Iterat
     Raises
     ------
     ConfigError
-        The directory is finished and `overwrite` is false.
+        The directory is finished and `overwrite` is false, or it is no run directory and not empty.
     MachineError
         It cannot be written, or another process is writing it.
     """
@@ -67,38 +68,56 @@ def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META) -> Iterat
     if finished and not overwrite:
         raise ConfigError(f"already finished: {path}; set overwrite=true to run it again")
     work = path.with_name(f"{path.name}.new") if finished else path
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        work.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise MachineError(f"cannot write: {path}: {error.strerror}; choose another output.root") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise MachineError(f"another run is writing: {path}; wait for it to end") from error
+    with _locked(work):
         _clear(work)
-        with _log_to(work / "stage.log"):
+        with _log_to(work / _LOG):
             yield RunDir(work)
         if not is_finished(work, meta):
             raise AssertionError(f"stage ended without {meta} in {work}")
         if work != path:
             old = path.with_name(f"{path.name}.old")
-            _clear(old)
-            old.rmdir()
+            if old.exists():
+                shutil.rmtree(old)
             path.rename(old)
             work.rename(path)
             shutil.rmtree(old)
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Make `work` and hold it: the lock is on the folder itself, and goes with the process."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise MachineError(f"cannot write: {work}: {error.strerror}; choose another output.root") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.fstat(handle).st_ino == work.stat().st_ino  # false: renamed by who held it before us
+        except OSError:
+            ours = False
+        if not ours:
+            raise MachineError(f"another run is writing: {work}; wait for it to end")
+        yield
     finally:
-        lock.unlink(missing_ok=True)
         os.close(handle)
 
 
-def _clear(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
+def _clear(work: Path) -> None:
+    """Empty an unfinished run directory; refuse a folder that is none."""
+    children = list(work.iterdir())
+    if children and not (work / _LOG).is_file():
+        raise ConfigError(f"not a run directory, and not empty: {work}; choose another folder")
+    try:
+        for child in children:
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            else:
+                child.unlink()
+        (work / _LOG).touch()
+    except OSError as error:
+        raise MachineError(f"cannot write: {work}: {error.strerror}; choose another output.root") from error
 
 
 @contextmanager

@@ -79,15 +79,17 @@ def workload_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_workload(path: Path) -> Workload:
-    """Read a finished workload and check that its files agree.
+def load_workload(path: Path, model_id: str) -> Workload:
+    """Read a finished workload and check that its files agree and are meant for `model_id`.
 
     Raises
     ------
     ArtifactError
-        Incomplete, malformed, inconsistent, or changed since it was made.
+        Incomplete, malformed, inconsistent, changed since it was made, or another model's.
     """
     meta = read_run_meta(path, WORKLOAD_META)
+    if meta.get("model") != model_id:
+        raise ArtifactError(f"workload of another model: {path}: made for {meta.get('model')}, not {model_id}")
     lengths = read_table(path / TRACE_LENGTHS.filename, TRACE_LENGTHS)
     intervals = read_table(path / TRACE_INTERVALS.filename, TRACE_INTERVALS)
     ids = np.arange(len(lengths))

@@ -91,6 +91,7 @@ def real_bench(
         stack.callback(engine.close)
         info = engine.info()
         warm_up(engine, _warmup_requests(requests, config.backend.warmup_requests))
+        log.info("serving %d requests, %d times", len(requests), len(runs))
         metas = []
         for number, run in enumerate(runs, start=1):
             started = now()
@@ -120,6 +121,7 @@ def _measure(
     engine: Engine, requests: list[EngineRequest], workload: Workload, clock: Clock, label: str, backend: str
 ) -> Metrics:
     gc.collect()
+    gc.freeze()  # the model's own objects need not be walked again in the middle of a measurement
     with tqdm(total=len(requests), desc=f"real-bench {label}", unit="request") as bar:
         recording = replay(engine, requests, workload.arrival_time_ns, clock, bar.update)
     return build_metrics(workload, recording, backend)

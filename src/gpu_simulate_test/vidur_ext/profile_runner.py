@@ -147,7 +147,8 @@ def _profile_iterations(
     steps: list[Step] = []
     held_out: list[Step] = []
     rounds = 0
-    with tqdm(total=settings.budget_s, desc="vidur-profile iterations", unit="s", bar_format=_BAR) as bar:
+    total = settings.repeats * (len(planned) + len(held_out_plan))
+    with tqdm(total=total, desc="vidur-profile iterations", unit="burst") as bar:
         for number in range(settings.repeats):
             order: list[tuple[Episode, list[Step]]] = [(episode, steps) for episode in planned]
             order += [(episode, held_out) for episode in held_out_plan]
@@ -156,16 +157,12 @@ def _profile_iterations(
             else:
                 random.Random(number).shuffle(order)
             for episode, into in order:
-                begin = time.monotonic()
-                if begin > deadline and (number > 0 or steps):
+                if time.monotonic() > deadline and steps:
                     return steps, held_out, rounds
                 into.extend(run_episode(engine, episode, config.model.vocab_size))
-                bar.update(time.monotonic() - begin)
+                bar.update()
             rounds += 1
     return steps, held_out, rounds
-
-
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of the budget"
 
 
 def _check(operators: OperatorModel, points: pd.DataFrame, held_out: pd.DataFrame) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gpu_simulate_test.config.schema import StageConfig
-from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.files import read_json
 
 PROFILE_META = "profile_meta.json"
@@ -32,6 +32,20 @@ def identity(config: StageConfig) -> dict[str, Any]:
         "attn_implementation": config.backend.attn_implementation,
         "num_layers": config.model.num_layers,
     }
+
+
+def check_owner(root: Path, config: StageConfig) -> None:
+    """Refuse to write a profile over another model's or device's.
+
+    Raises
+    ------
+    ConfigError
+        `root` holds a finished bundle that is not of `config`'s model and device.
+    """
+    ours = bundle_dir(root, config.hardware.vidur_device, config.model.id)
+    for meta in root.glob(f"**/{PROFILE_META}"):
+        if meta.parent != ours:
+            raise ConfigError(f"root holds another profile: {meta.parent}; choose another vidur.profiling.root")
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@
 --gsim_execution_time_predictor_config_profiling_root <profiling root>``.
 """
 
+import sys
+
 from omegaconf import OmegaConf
 from vidur.main import main as vidur_main
 
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.schema import HardwareConfig
+from gpu_simulate_test.errors import StageError
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_shipped_models
 from gpu_simulate_test.vidur_ext.vidur_predictor import register_predictor
@@ -27,4 +30,8 @@ def register_all() -> None:
 
 if __name__ == "__main__":
     register_all()
-    vidur_main()
+    try:
+        vidur_main()
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -10,6 +10,7 @@ from vidur.config.config import BaseExecutionTimePredictorConfig
 from vidur.execution_time_predictor.execution_time_predictor_registry import ExecutionTimePredictorRegistry
 
 from gpu_simulate_test.engine import ScheduledSeq
+from gpu_simulate_test.errors import ConfigError
 
 PREDICTOR_TYPE = "gsim"
 
@@ -72,6 +73,8 @@ class GsimExecutionTimePredictor:
     def __init__(
         self, predictor_config: GsimExecutionTimePredictorConfig, replica_config: Any, cache_config: Any
     ) -> None:
+        if replica_config.tensor_parallel_size != 1 or replica_config.num_pipeline_stages != 1:
+            raise ConfigError("the profile is of one device: set tensor_parallel_size and num_pipeline_stages to 1")
         self._predict = type(self).predict_ns or _from_profile(predictor_config, replica_config)
 
     def get_execution_time(self, batch: Any, pipeline_stage: int) -> PredictedTime:

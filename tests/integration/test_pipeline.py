@@ -1,0 +1,145 @@
+"""The five commands, one after another, on the CPU."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, read_table
+from tests.integration.commands import run, run_dir
+
+
+def meta(path: Path, name: str = "run_meta.json") -> dict[str, object]:
+    loaded: dict[str, object] = json.loads((path / name).read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_every_run_directory_keeps_hydras_resolved_config(
+    workload: Path, real: Path, profile: Path, sim: Path, comparison: Path
+) -> None:
+    for path in (workload, real, profile, sim, comparison):
+        config = OmegaConf.load(path / ".hydra" / "config.yaml")
+        assert config.model.name == "qwen3_tiny"
+        assert "${" not in (path / ".hydra" / "config.yaml").read_text(encoding="utf-8")
+        assert "experiment=cpu_demo" in OmegaConf.load(path / ".hydra" / "overrides.yaml")
+        assert (path / "summary.md").is_file()
+
+
+def test_stages_agree_on_the_workload_without_a_path_being_typed(
+    workload: Path, real: Path, sim: Path, comparison: Path
+) -> None:
+    digest = meta(workload, "workload_meta.json")["workload_sha256"]
+    assert meta(real)["workload_sha256"] == meta(sim)["workload_sha256"] == digest
+    assert meta(comparison)["real_run_dir"] == str(real)
+    assert meta(comparison)["sim_run_dir"] == str(sim)
+
+
+def test_a_real_run_is_as_many_directories_as_repeats(real: Path) -> None:
+    names = meta(real)["repeat_run_dirs"]
+    assert names == [real.name, f"{real.name}-r2"]
+    assert meta(real.with_name(f"{real.name}-r2"))["repeat_of"] == real.name
+
+
+def test_both_kinds_of_run_have_the_same_tables(real: Path, sim: Path) -> None:
+    for path in (real, sim):
+        requests = read_table(path / REQUEST_METRICS.filename, REQUEST_METRICS)
+        tokens = read_table(path / TOKEN_METRICS.filename, TOKEN_METRICS)
+        iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+        assert requests["status"].tolist() == ["ok"] * 3
+        assert len(tokens) == 12
+        assert (iterations["end_time_ns"] > iterations["start_time_ns"]).all()
+        assert iterations["num_prefill_tokens"].sum() == requests["num_prefill_tokens"].sum()
+
+
+def test_the_simulation_says_what_it_predicted_and_where_it_guessed(sim: Path) -> None:
+    iterations = read_table(sim / ITERATION_METRICS.filename, ITERATION_METRICS)
+    duration = iterations["end_time_ns"] - iterations["start_time_ns"]
+    assert (iterations["predicted_ns"] == duration).all()
+    assert iterations["in_profile"].dtype == bool
+
+
+def test_the_real_engines_settings_are_read_back_and_simulated(real: Path, sim: Path) -> None:
+    engine, settings = meta(real)["engine"], meta(sim)["settings"]
+    assert isinstance(engine, dict) and isinstance(settings, dict)
+    assert engine["num_blocks"] == settings["num_blocks"] == 64
+    assert engine["max_num_batched_tokens"] == settings["token_budget"] == 32
+
+
+def test_the_profile_has_vidurs_columns(profile: Path) -> None:
+    bundle = profile / "data" / "profiling" / "compute" / "cpu" / "gsim" / "qwen3-tiny"
+    mlp, attention, iteration = (pd.read_csv(bundle / f"{name}.csv") for name in ("mlp", "attention", "iteration"))
+    for op in ("attn_pre_proj", "attn_rope", "mlp_up_proj", "mlp_act", "mlp_down_proj", "add", "input_layernorm"):
+        for stat in ("median", "min", "max", "mean", "std"):
+            assert (mlp[f"time_stats.{op}.{stat}"] >= 0).all()
+        assert (mlp[f"time_stats.{op}.median"] > 0).all()
+    decode = attention["prefill_chunk_size"] == 0
+    assert (attention.loc[decode, "time_stats.attn_decode.median"] > 0).all()
+    assert (attention.loc[~decode, "time_stats.attn_prefill.median"] > 0).all()
+    assert (iteration["p10_ns"] <= iteration["median_ns"]).all()
+    assert (iteration["median_ns"] <= iteration["p90_ns"]).all()
+    assert meta(bundle, "profile_meta.json")["model_id"] == "gsim/qwen3-tiny"
+
+
+def test_the_comparison_has_a_finite_error_at_every_percentile(comparison: Path) -> None:
+    table = pd.read_csv(comparison / "percentiles.csv")
+    assert {"ttft", "tbt", "tpot", "e2e", "e2e_per_token"} == set(table["metric"])
+    assert table[["real_ns", "sim_ns", "error_ns", "relative_error"]].notna().all(axis=None)
+    assert (comparison / "report.html").stat().st_size > 100_000
+
+
+def test_the_same_simulation_twice_gives_the_same_tables(settings: tuple[str, ...], real: Path, sim: Path) -> None:
+    before = {name: (sim / name).read_bytes() for name in ("request_metrics.csv", "token_metrics.csv")}
+    again = run_dir(run("vidur-sim", *settings, f"real_run_dir={real}", "overwrite=true"))
+    assert again == sim
+    assert {name: (sim / name).read_bytes() for name in before} == before
+
+
+def test_a_run_is_compared_with_itself_as_zero(settings: tuple[str, ...], real: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in real.glob("*.csv"):
+        (copy / file.name).write_bytes(file.read_bytes())
+    (copy / "run_meta.json").write_text(json.dumps(meta(real) | {"run_type": "vidur", "run_id": "copy"}))
+    path = run_dir(run("compare-runs", f"output.root={tmp_path}", f"real_run_dir={real}", f"sim_run_dir={copy}"))
+    assert (pd.read_csv(path / "percentiles.csv")["error_ns"] == 0).all()
+
+
+def test_vidurs_own_command_line_knows_our_model_device_and_predictor(profile: Path, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    flags = {
+        "replica_config_model_name": "gsim/qwen3-tiny",
+        "replica_config_device": "cpu",
+        "replica_config_network_device": "cpu_node",
+        "replica_config_num_pipeline_stages": "1",
+        "replica_config_tensor_parallel_size": "1",
+        "replica_scheduler_config_type": "sarathi",
+        "execution_time_predictor_config_type": "gsim",
+        "gsim_execution_time_predictor_config_profiling_root": str(profile),
+        "synthetic_request_generator_config_num_requests": "4",
+        "length_generator_config_type": "fixed",
+        "fixed_request_length_generator_config_prefill_tokens": "20",
+        "fixed_request_length_generator_config_decode_tokens": "4",
+        "metrics_config_output_dir": str(tmp_path),
+        "log_level": "info",
+    }
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gpu_simulate_test.vidur_ext.run_vidur",
+            *arguments,
+            "--no-metrics_config_write_metrics",
+            "--no-metrics_config_enable_chrome_trace",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Simulation ended at" in done.stdout + done.stderr
