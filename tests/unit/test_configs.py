@@ -1,0 +1,74 @@
+"""Every shipped setting composes, and the pixi manifest is one."""
+
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from gpu_simulate_test.config.paths import config_dir, project_root
+from gpu_simulate_test.config.schema import STAGES
+from tests.configs import typed_config
+
+SHARED = Path(os.environ.get("GST_SHARED_DATA", project_root().parent / "shared" / "data"))
+MANIFEST = tomllib.loads((project_root() / "pyproject.toml").read_text(encoding="utf-8"))
+STAGE_COMMANDS = {stage.replace("_", "-") for stage in STAGES}
+
+
+def options() -> list[str]:
+    groups = ("model", "hardware", "workload", "backend", "vidur", "vidur/scheduler", "vidur/predictor", "experiment")
+    return [f"{group}={path.stem}" for group in groups for path in sorted((config_dir() / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_on_every_stage(stage: str, option: str) -> None:
+    assert type(typed_config(stage, option)) is STAGES[stage]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_no_override_is_the_a100_baseline(stage: str) -> None:
+    config = typed_config(stage)
+    assert config.model.id == "Qwen/Qwen3-0.6B"
+    assert config.hardware.name == "a100"
+    assert config.backend.name == "transformers"
+    assert config.workload.prompts is not None
+    assert Path(config.workload.prompts).is_file()
+
+
+def test_the_demo_needs_nothing_downloaded() -> None:
+    config = typed_config("real_bench", "experiment=cpu_demo")
+    assert (config.hardware.device, config.model.weights, config.model.tokenizer) == ("cpu", "dummy", "example_prompts")
+
+
+def test_stage_names_match_their_console_scripts() -> None:
+    assert set(MANIFEST["project"]["scripts"]) == STAGE_COMMANDS
+
+
+def test_pixi_has_a_task_for_every_stage_and_both_environments() -> None:
+    pixi = MANIFEST["tool"]["pixi"]
+    assert set(pixi["tasks"]) == STAGE_COMMANDS | {"demo", "test"}
+    assert {"default", "cuda"} <= set(pixi["environments"])
+    assert pixi["workspace"]["channels"] == ["conda-forge"]
+    assert pixi["workspace"]["platforms"] == ["linux-64"]
+
+
+def test_the_pixi_manifest_validates_against_pixis_own_schema() -> None:
+    file = SHARED / "pixi-manifest-schema.json"
+    if not file.is_file():
+        pytest.skip(f"pixi's schema is not here: {file}")
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    jsonschema.validate(MANIFEST["tool"]["pixi"], schema)
+
+
+def test_no_tracked_file_names_a_registry_or_a_machines_path() -> None:
+    import subprocess
+
+    hosts = "|".join(["pypi" + r"\.org", "python" + "hosted", "registry" + r"\.npmjs", "deb" + r"\.debian"])
+    pattern = f"{hosts}|{project_root().parent}/"
+    found = subprocess.run(
+        ["git", "grep", "-nIE", pattern, "--", "."], cwd=project_root(), capture_output=True, text=True, check=False
+    )
+    assert found.stdout == ""
