@@ -198,3 +198,13 @@ def test_a_cdf_ends_at_one_and_keeps_the_extremes_when_thinned() -> None:
     assert len(x) == 100
     assert (x[0], x[-1], fraction[-1]) == (0, 9999, 1)
     assert np.array_equal(fraction, (x + 1) / 10_000), "each kept point is exact"
+
+
+def test_another_model_or_machine_is_refused_until_allowed(tmp_path: Path) -> None:
+    real, sim = (
+        load_run(write_run(tmp_path / kind, kind, [[5, 9]], params={"hardware": {"name": hardware}}), kind)
+        for kind, hardware in (("real", "cpu"), ("vidur", "a100"))
+    )
+    with pytest.raises(ArtifactError, match="different hardware, cpu and a100"):
+        compare(real, sim)
+    assert any("different hardware" in note.lower() for note in compare(real, sim, allow_mismatch=True).notes)

@@ -4,6 +4,7 @@ An error is simulated - real throughout; a relative error divides by real.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,7 @@ def compare(real: Run, sim: Run, *, allow_mismatch: bool = False) -> Comparison:
     """
     rules = _Rules(real, sim, allow_mismatch)
     rules.check_workload()
+    rules.check_subject()
     ids = _paired_ids(rules)
     real_rows, sim_rows = _rows(real, ids), _rows(sim, ids)
     num_tokens = _common_tokens(rules, real_rows, sim_rows)
@@ -151,6 +153,13 @@ class _Rules:
                 f"({str(hashes[1])[:12]}); run vidur-sim on the workload of the real run"
             )
 
+    def check_subject(self) -> None:
+        """Both runs are of the same model on the same hardware, as far as they say."""
+        for name, keys in (("model", ("model",)), ("hardware", ("params", "hardware", "name"))):
+            values = [_dig(run.meta, keys) for run in (self.real, self.sim)]
+            if None not in values and values[0] != values[1]:
+                self.mismatch(f"different {name}, {values[0]} and {values[1]}", "compared all the same")
+
     def mismatch(self, what: str, consequence: str) -> None:
         """Refuse `what`, or note it with its `consequence`."""
         if not self.allow:
@@ -159,6 +168,13 @@ class _Rules:
                 f"real_run_dir={self.real.path}, or set allow_mismatch=true"
             )
         self.notes.append(f"{what[0].upper()}{what[1:]}; {consequence} (allow_mismatch).")
+
+
+def _dig(meta: Any, keys: tuple[str, ...]) -> Any:
+    """Look up a nested entry, None where a level is missing."""
+    for key in keys:
+        meta = meta.get(key) if isinstance(meta, dict) else None
+    return meta
 
 
 def _paired_ids(rules: _Rules) -> Ints:
