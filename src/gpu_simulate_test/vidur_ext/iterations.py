@@ -53,9 +53,9 @@ def plan_episodes(reach: Reach) -> list[Episode]:
 
 
 def random_episode(reach: Reach, seed: int) -> Episode:
-    """A burst as traffic would make it: lengths log-uniform, arrivals at random steps."""
+    """A burst as traffic would make it: lengths log-uniform, arrivals at random steps; 4 to 32 requests."""
     rng = random.Random(f"episode-{seed}")
-    count = min(2 * reach.max_seqs, 24)
+    count = min(2 * reach.max_seqs, 4 << seed % 4)
     arrivals = []
     cached = 0
     for _ in range(count):
@@ -93,7 +93,7 @@ def run_episode(engine: Engine, episode: Episode, vocab_size: int) -> Iterator[S
 def iteration_table(steps: Sequence[Step]) -> pd.DataFrame:
     """``iteration.csv``: one row a composition, its repeats summed up; times in ns."""
     rows = [asdict(Composition.of(step.batch)) | {"ns": step.end_ns - step.start_ns} for step in steps]
-    grouped = pd.DataFrame(rows).groupby(list(COMPOSITION))["ns"]
+    grouped = pd.DataFrame(rows, columns=[*COMPOSITION, "ns"]).groupby(list(COMPOSITION))["ns"]
     table = pd.DataFrame(
         {
             "repeats": grouped.size(),

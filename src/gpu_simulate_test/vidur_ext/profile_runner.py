@@ -44,8 +44,8 @@ from gpu_simulate_test.vidur_ext.profiling_root import (
 
 log = logging.getLogger(__name__)
 
-_RANDOM_EPISODES = 4
-_HELD_OUT_EPISODES = 2
+_RANDOM_EPISODES = 8
+_HELD_OUT_EPISODES = 4
 
 
 def reach_of(workload: Workload, info: EngineInfo) -> Reach:
