@@ -161,6 +161,20 @@ class Engine(Protocol):
         """Free the engine."""
 
 
+def reference_burst(engine: Engine) -> int:
+    """Time of a fixed little burst, ns: how fast this machine is at this moment.
+
+    The same two requests on every occasion, so that two times tell two states of one machine apart.
+    """
+    for index in range(2):
+        engine.submit(EngineRequest(-1_000_000 - index, range(3, 67), 8))
+    total = 0
+    while engine.has_unfinished():
+        step = engine.step()
+        total += step.end_ns - step.start_ns
+    return total
+
+
 class Operators(Protocol):
     """Single operators of an engine's own model, for profiling."""
 

@@ -19,6 +19,12 @@ class ArtifactError(StageError):
     exit_code = 3
 
 
+class GateError(StageError):
+    """The comparison is finished and its verdict is off; only raised when asked for."""
+
+    exit_code = 5
+
+
 class MachineError(StageError):
     """The machine lacks something: a GPU, an engine, model files, space or permission."""
 

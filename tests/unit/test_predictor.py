@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_simulate_test.engine import Composition, ScheduledSeq
-from gpu_simulate_test.vidur_ext.iterations import iteration_table, plan_episodes, random_episode, run_episode
+from gpu_simulate_test.engine import Composition, ScheduledSeq, reference_burst
+from gpu_simulate_test.vidur_ext.iterations import Drift, iteration_table, plan_episodes, random_episode, run_episode
 from gpu_simulate_test.vidur_ext.operators import COMPUTE_OPS, OperatorModel, Reach, powers_of_two
 from gpu_simulate_test.vidur_ext.predictor import Predictors
 from tests.virtual_engine import VirtualClock, VirtualEngine
@@ -48,11 +48,13 @@ def operator_model() -> OperatorModel:
 
 
 def measure(seeds: range) -> pd.DataFrame:
-    engine = VirtualEngine(VirtualClock(), cost, max_num_seqs=8)
-    steps = []
+    clock = VirtualClock()
+    engine = VirtualEngine(clock, cost, max_num_seqs=8)
+    steps, drift = [], Drift()
     for episode in [*plan_episodes(REACH), *(random_episode(REACH, seed) for seed in seeds)]:
+        drift.add(clock.now_ns(), reference_burst(engine))
         steps.extend(run_episode(engine, episode, vocab_size=100))
-    return iteration_table(steps)
+    return iteration_table(steps, drift)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +70,8 @@ def test_a_known_engine_is_predicted_within_a_few_percent_where_it_was_not_measu
 
 
 def test_operators_alone_leave_the_overhead_out(predictors: Predictors) -> None:
-    batch = [ScheduledSeq(0, 1, 10, False)]
-    assert predictors.operators.predict_ns(batch) < 0.1 * cost(Composition.of(batch))
+    batch = Composition.of([ScheduledSeq(0, 1, 10, False)])
+    assert predictors.operators.predict_ns(batch) < 0.1 * cost(batch)
 
 
 SEQS = st.tuples(st.integers(1, 64), st.integers(0, 200), st.booleans())
@@ -80,16 +82,19 @@ SEQS = st.tuples(st.integers(1, 64), st.integers(0, 200), st.booleans())
 def test_a_batch_with_one_more_sequence_never_takes_less(
     predictors: Predictors, seqs: list[tuple[int, int, bool]], more: tuple[int, int, bool]
 ) -> None:
-    def batch(items: list[tuple[int, int, bool]]) -> list[ScheduledSeq]:
-        return [ScheduledSeq(i, n if prefill else 1, kv, prefill) for i, (n, kv, prefill) in enumerate(items)]
+    def batch(items: list[tuple[int, int, bool]]) -> Composition:
+        return Composition.of(
+            [ScheduledSeq(i, n if prefill else 1, kv, prefill) for i, (n, kv, prefill) in enumerate(items)]
+        )
 
     before, after = (predictors.predict_ns(batch(items)) for items in (seqs, [*seqs, more]))
     assert 0 < before <= after * 1.0000001
 
 
 def test_one_batch_and_a_table_of_it_are_predicted_alike(predictors: Predictors) -> None:
-    batch = [ScheduledSeq(0, 30, 5, True), ScheduledSeq(1, 1, 77, False), ScheduledSeq(2, 1, 13, False)]
-    table = pd.DataFrame([asdict(Composition.of(batch))])
+    seqs = [ScheduledSeq(0, 30, 5, True), ScheduledSeq(1, 1, 77, False), ScheduledSeq(2, 1, 13, False)]
+    batch = Composition.of(seqs)
+    table = pd.DataFrame([asdict(batch)])
     assert predictors.predict_ns(batch) == pytest.approx(predictors.predict_table(table)[0])
 
 
@@ -100,7 +105,8 @@ def test_what_lies_beyond_the_profile_is_said_to(predictors: Predictors) -> None
 
 
 def test_beyond_the_profile_time_still_grows(predictors: Predictors) -> None:
-    times = [predictors.predict_ns([ScheduledSeq(0, 1, cached, False)]) for cached in (200, 2_000, 20_000)]
+    batches = [Composition.of([ScheduledSeq(0, 1, cached, False)]) for cached in (200, 2_000, 20_000)]
+    times = [predictors.predict_ns(batch) for batch in batches]
     assert times == sorted(times)
     assert times[2] > times[0]
 
@@ -114,6 +120,24 @@ def test_the_plan_reaches_every_corner_it_was_given() -> None:
     assert mixed.sum() > 20
     assert (table["repeats"] >= 1).all()
     assert np.isfinite(table["median_ns"]).all()
+
+
+def test_a_machine_that_turns_slow_half_way_gives_the_same_profile() -> None:
+    """Half of the rounds at 1.5 times the cost: the table is that of one speed, up to a factor for all."""
+
+    def rounds(slow_from: int) -> pd.DataFrame:
+        clock = VirtualClock()
+        factor = [1.0]
+        engine = VirtualEngine(clock, lambda batch: round(cost(batch) * factor[0]), max_num_seqs=8)
+        steps, drift = [], Drift()
+        for number in range(20):
+            factor[0] = 1.5 if number >= slow_from else 1.0
+            drift.add(clock.now_ns(), reference_burst(engine))
+            steps.extend(run_episode(engine, random_episode(REACH, number), vocab_size=100))
+        return iteration_table(steps, drift)
+
+    ratio = rounds(slow_from=12)["median_ns"] / rounds(slow_from=99)["median_ns"]
+    assert (ratio.between(0.98, 1.02)).mean() > 0.9
 
 
 @given(st.integers(1, 5000), st.integers(1, 64))

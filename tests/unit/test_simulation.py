@@ -34,7 +34,7 @@ def sim(
         np.array(arrivals, dtype=np.int64),
         [prompt for prompt, _ in lengths],
         [output for _, output in lengths],
-        lambda batch: affine_cost(Composition.of(batch)),
+        affine_cost,
     )
 
 
@@ -90,18 +90,15 @@ def test_every_scheduler_serves_every_request(scheduler: str) -> None:
 
 
 def test_the_batch_is_seen_as_an_engine_reports_it() -> None:
-    seen: list[Sequence[ScheduledSeq]] = []
+    seen: list[Composition] = []
 
-    def spy(batch: Sequence[ScheduledSeq]) -> float:
+    def spy(batch: Composition) -> float:
         seen.append(batch)
         return float(MS)
 
     simulate(
         SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", 4, 64, 16, 4096), np.array([0]), [70], [3], spy
     )
-    assert [(seq.num_tokens, seq.num_cached, seq.is_prefill) for (seq,) in seen] == [
-        (64, 0, True),
-        (6, 64, True),
-        (1, 70, False),
-        (1, 71, False),
-    ]
+    real = [[ScheduledSeq(0, 64, 0, True)], [ScheduledSeq(0, 6, 64, True)]]
+    real += [[ScheduledSeq(0, 1, cached, False)] for cached in (70, 71)]
+    assert seen == [Composition.of(batch) for batch in real]

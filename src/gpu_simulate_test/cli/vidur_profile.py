@@ -22,9 +22,10 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     with open_run_dir(root, overwrite=config.overwrite) as target:
         write_hydra_record(target, record)
         started = now()
-        engine = create_engine(config.backend, config.model, config.hardware, MonotonicClock())
+        clock = MonotonicClock()
+        engine = create_engine(config.backend, config.model, config.hardware, clock)
         try:
-            meta = profile(config, record, workload, engine, root, target)
+            meta = profile(config, record, workload, engine, clock, root, target)
         finally:
             engine.close()
         target.finish(

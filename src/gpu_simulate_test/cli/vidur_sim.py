@@ -26,7 +26,8 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         "scheduler": config.vidur.scheduler.name,
         "predictor": config.vidur.predictor.name,
         "backend": asdict(config.backend),
-        "real": [real.settings, real.num_decode_actual.tolist()] if real else None,
+        "real": [real.settings, real.num_decode_actual.tolist(), real.reference_ns] if real else None,
+        "match_speed": config.match_speed,
     }
     path = Path(config.output.root) / "vidur_runs" / stable_id("vidur", identity)
     with open_run_dir(path, overwrite=config.overwrite) as target:

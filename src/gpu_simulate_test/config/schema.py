@@ -227,6 +227,7 @@ class VidurSimConfig(StageConfig):
     """Settings of vidur-sim."""
 
     real_run_dir: str | None = None
+    match_speed: bool = True
 
 
 @dataclass
@@ -236,6 +237,11 @@ class CompareRunsConfig(StageConfig):
     real_run_dir: str | None = None
     sim_run_dir: str | None = None
     allow_mismatch: bool = False
+    tolerance: float = 0.05
+    gate: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("tolerance", self.tolerance, 0)
 
 
 STAGES: dict[str, type[StageConfig]] = {

@@ -124,6 +124,9 @@ ITERATION_METRICS = Table(
     {"prefill_pairs": INT, "predicted_ns": INT, "in_profile": BOOL},
 )
 
+# In a simulated run: the predictor's time of each iteration of the real run it was given.
+REAL_ITERATIONS = Table("real_iterations.csv", {"iteration_id": INT, "predicted_ns": INT, "in_profile": BOOL}, {})
+
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """Write `frame` as CSV atomically: a header, text in quotes, a missing value empty."""

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
-from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest
+from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, reference_burst
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
@@ -25,6 +25,7 @@ from gpu_simulate_test.real_bench.replay import replay, warm_up
 log = logging.getLogger(__name__)
 
 _WARMUP_OUTPUT_TOKENS = 8
+_REFERENCE_BURSTS = 3
 
 
 def repeat_paths(path: Path, repeats: int) -> list[Path]:
@@ -95,10 +96,14 @@ def real_bench(
         metas = []
         for number, run in enumerate(runs, start=1):
             started = now()
+            before = _machine_speed(engine)
             metrics = _measure(engine, requests, workload, clock, f"repeat {number}/{len(runs)}", info.name)
+            reference = [*before, *_machine_speed(engine)]
             _write(run, metrics)
             metas.append(
-                run_meta(paths[number - 1].name, "real", config, record, started, **_meta_fields(workload, info))
+                run_meta(
+                    paths[number - 1].name, "real", config, record, started, **_meta_fields(workload, info, reference)
+                )
                 | ({"repeat_of": path.name} if number > 1 else {"repeat_run_dirs": [p.name for p in paths]})
             )
             run.write_text("summary.md", _summary(paths[number - 1].name, metrics, info, workload))
@@ -133,12 +138,18 @@ def _write(run: RunDir, metrics: Metrics) -> None:
     run.write_table(ITERATION_METRICS, metrics.iterations)
 
 
-def _meta_fields(workload: Workload, info: EngineInfo) -> dict[str, Any]:
+def _machine_speed(engine: Engine) -> list[int]:
+    """Reference bursts, taken before and after each repeat."""
+    return [reference_burst(engine) for _ in range(_REFERENCE_BURSTS)]
+
+
+def _meta_fields(workload: Workload, info: EngineInfo, reference: list[int]) -> dict[str, Any]:
     return {
         "workload_dir": str(workload.path.absolute()),
         "workload_sha256": workload.sha256,
         "backend": info.name,
         "engine": asdict(info),
+        "reference_ns": int(np.median(reference)),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,7 @@ def cost(episode: Episode) -> int:
 
 
 def run_episode(engine: Engine, episode: Episode, vocab_size: int) -> Iterator[Step]:
-    """Serve an episode to its end, step by step."""
+    """Serve an episode to its end, step by step; the caller may look at the machine in between episodes."""
     rng = random.Random(str(episode))
     pending = list(enumerate(episode))
     step_number = 0
@@ -90,9 +90,41 @@ def run_episode(engine: Engine, episode: Episode, vocab_size: int) -> Iterator[S
         step_number += 1
 
 
-def iteration_table(steps: Sequence[Step]) -> pd.DataFrame:
-    """``iteration.csv``: one row a composition, its repeats summed up; times in ns."""
-    rows = [asdict(Composition.of(step.batch)) | {"ns": step.end_ns - step.start_ns} for step in steps]
+@dataclass
+class Drift:
+    """How fast the machine was over time, from reference bursts between the episodes.
+
+    A shared machine's speed wanders by tens of per cent within minutes. Every iteration is scaled to the
+    median speed, so that a point measured in a slow minute does not look dearer than its neighbours.
+    """
+
+    times_ns: list[int] = field(default_factory=list)
+    burst_ns: list[int] = field(default_factory=list)
+
+    def add(self, time_ns: int, burst_ns: int) -> None:
+        """Record a burst that ended at `time_ns`."""
+        self.times_ns.append(time_ns)
+        self.burst_ns.append(burst_ns)
+
+    @property
+    def reference_ns(self) -> int:
+        """The median burst: the speed that all times are scaled to."""
+        return int(np.median(self.burst_ns))
+
+    def slowness(self, time_ns: np.ndarray) -> np.ndarray:
+        """How much slower than the median the machine was, shape (n,); a running median of 5 bursts."""
+        smooth = pd.Series(self.burst_ns).rolling(5, center=True, min_periods=1).median().to_numpy()
+        slowness: np.ndarray = np.interp(time_ns, self.times_ns, smooth) / self.reference_ns
+        return slowness
+
+
+def iteration_table(steps: Sequence[Step], drift: Drift) -> pd.DataFrame:
+    """``iteration.csv``: one row a composition, its repeats summed up; times in ns at the median speed."""
+    slowness = drift.slowness(np.array([step.start_ns for step in steps]))
+    rows = [
+        asdict(Composition.of(step.batch)) | {"ns": (step.end_ns - step.start_ns) / slow}
+        for step, slow in zip(steps, slowness, strict=True)
+    ]
     grouped = pd.DataFrame(rows, columns=[*COMPOSITION, "ns"]).groupby(list(COMPOSITION))["ns"]
     table = pd.DataFrame(
         {

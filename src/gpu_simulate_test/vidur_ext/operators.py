@@ -1,15 +1,15 @@
 """Operator tables: measuring them, and looking a batch's operators up in them."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import RegularGridInterpolator
 
 from gpu_simulate_test.config.schema import ModelConfig
-from gpu_simulate_test.engine import Operators, ScheduledSeq
+from gpu_simulate_test.engine import Composition, Operators
 
 COMPUTE_OPS = (
     "input_layernorm",
@@ -139,7 +139,7 @@ class OperatorModel:
     """What Vidur's operators say a batch takes: all layers, nothing else.
 
     The sum is Vidur's own (its ``ExecutionTime.model_time``): the KV-cache save is measured but not
-    added. Decoding sequences are looked up at their mean context, as Vidur does.
+    added. Sequences are looked up at their mean length and context, as Vidur does for decoding ones.
     """
 
     def __init__(self, mlp: pd.DataFrame, attention: pd.DataFrame, num_layers: int) -> None:
@@ -150,32 +150,47 @@ class OperatorModel:
         self._compute_ms = np.maximum.accumulate(per_layer)
         self._num_layers = num_layers
         is_decode = attention["prefill_chunk_size"] == 0
-        self._prefill = _grid(attention[~is_decode], "prefill_chunk_size", "time_stats.attn_prefill.median")
-        self._decode = _grid(attention[is_decode], "batch_size", "time_stats.attn_decode.median")
+        self._prefill = _Grid(attention[~is_decode], "prefill_chunk_size", "time_stats.attn_prefill.median")
+        self._decode = _Grid(attention[is_decode], "batch_size", "time_stats.attn_decode.median")
 
-    def predict_ns(self, batch: Sequence[ScheduledSeq]) -> float:
+    def predict_ns(self, batch: Composition) -> float:
         """Predicted time of a batch, nanoseconds."""
-        total = sum(seq.num_tokens for seq in batch)
-        milliseconds = float(np.interp(total, self._tokens, self._compute_ms))
-        milliseconds += sum(self._prefill(seq.num_tokens, seq.num_cached) for seq in batch if seq.is_prefill)
-        decoding = [seq.num_cached for seq in batch if not seq.is_prefill]
-        if decoding:
-            milliseconds += self._decode(len(decoding), sum(decoding) / len(decoding))
+        tokens = batch.num_prefill_tokens + batch.num_decode_seqs
+        milliseconds = float(np.interp(tokens, self._tokens, self._compute_ms))
+        if prompts := batch.num_prefill_seqs:
+            chunk, cached = batch.num_prefill_tokens / prompts, batch.kv_tokens_prefill / prompts
+            milliseconds += prompts * self._prefill(chunk, cached)
+        if decoding := batch.num_decode_seqs:
+            milliseconds += self._decode(decoding, batch.kv_tokens_decode / decoding)
         return milliseconds * self._num_layers * 1e6
 
 
-def _grid(frame: pd.DataFrame, size: str, column: str) -> Callable[[float, float], float]:
-    """Bilinear look-up over (size, context), monotone in both, clipped at the table's edges."""
-    table = frame.pivot_table(index=size, columns="kv_cache_size", values=column).ffill(axis=1)
-    values = np.maximum.accumulate(np.maximum.accumulate(table.to_numpy(), axis=0), axis=1)
-    sizes, contexts = (axis.to_numpy(dtype=float) for axis in (table.index, table.columns))
-    interpolate = RegularGridInterpolator((sizes, contexts), values)
+class _Grid:
+    """Bilinear look-up over (size, context), monotone in both, clipped at the table's edges.
 
-    def look_up(count: float, context: float) -> float:
-        return float(
-            interpolate(
-                (np.clip(count, sizes[0], sizes[-1]), np.clip(context, contexts[0], contexts[-1])),
-            )
-        )
+    Called once an iteration of a simulation, hence plain lists: for one point they are faster than arrays.
+    """
 
-    return look_up
+    def __init__(self, frame: pd.DataFrame, size: str, column: str) -> None:
+        # A large batch is not measured at contexts that do not fit the cache: the last one that does stands in.
+        table = frame.pivot_table(index=size, columns="kv_cache_size", values=column).ffill(axis=1)
+        values = np.maximum.accumulate(np.maximum.accumulate(table.to_numpy(), axis=0), axis=1)
+        self._values: list[list[float]] = values.tolist()
+        self._sizes, self._contexts = ([float(value) for value in axis] for axis in (table.index, table.columns))
+
+    def __call__(self, size: float, context: float) -> float:
+        row, row_part = _position(self._sizes, size)
+        column, column_part = _position(self._contexts, context)
+        low, high = self._values[row], self._values[min(row + 1, len(self._values) - 1)]
+        right = min(column + 1, len(low) - 1)
+        at_low = low[column] + column_part * (low[right] - low[column])
+        at_high = high[column] + column_part * (high[right] - high[column])
+        return at_low + row_part * (at_high - at_low)
+
+
+def _position(axis: list[float], value: float) -> tuple[int, float]:
+    """Index of the interval that holds `value`, and how far into it, clipped to the axis."""
+    if value <= axis[0] or len(axis) == 1:
+        return 0, 0.0
+    index = min(bisect_right(axis, value) - 1, len(axis) - 2)
+    return index, min(1.0, (value - axis[index]) / (axis[index + 1] - axis[index]))

@@ -7,7 +7,7 @@ alike. Non-negative slopes make the prediction never decrease when a batch grows
 range it goes on in a straight line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,31 +15,34 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from gpu_simulate_test.engine import Composition, ScheduledSeq
+from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.vidur_ext.operators import OperatorModel
 from gpu_simulate_test.vidur_ext.profiling_root import Profile
 
 COMPOSITION = tuple(Composition.__dataclass_fields__)
-_KNOTS = 10  # at most, per piecewise-linear feature
+_KNOTS = 10  # at most, per piecewise-linear function
 _RIDGE = 1e-3  # settles slopes that the data leave open, in units of a relative error
 
 
-def _quantities(columns: dict[str, np.ndarray], operators_ns: np.ndarray) -> dict[str, np.ndarray]:
-    """The quantities an iteration's time grows with; every one grows with the batch."""
-    tokens = columns["num_prefill_tokens"] + columns["num_decode_seqs"]
-    cached = columns["kv_tokens_prefill"] + columns["kv_tokens_decode"]
-    return {
-        "operators_ns": operators_ns,
-        "tokens": tokens,
-        "seqs": columns["num_prefill_seqs"] + columns["num_decode_seqs"],
-        "cached": cached,
-        "pairs": columns["prefill_pairs"] + columns["kv_tokens_decode"] + columns["num_decode_seqs"],
+def _quantities(batch: Any, operators_ns: Any) -> tuple[Any, ...]:
+    """What an iteration's time grows with, of one batch or of arrays of them; all grow with the batch."""
+    tokens = batch.num_prefill_tokens + batch.num_decode_seqs
+    cached = batch.kv_tokens_prefill + batch.kv_tokens_decode
+    return (
+        tokens,
+        batch.num_prefill_seqs + batch.num_decode_seqs,
+        cached,
         # An engine without a varlen kernel attends with all queries to all keys, masked.
-        "dense_pairs": tokens * (tokens + cached),
-    }
+        tokens * (tokens + cached),
+        # Linear from here on.
+        batch.prefill_pairs + batch.kv_tokens_decode + batch.num_decode_seqs,
+        operators_ns,
+        (cached > 0) * 1.0,  # reading the cache at all has a cost
+        tokens * 0 + 1.0,
+    )
 
 
-_PIECEWISE = ("tokens", "seqs", "cached", "dense_pairs")
+_NUM_PIECEWISE = 4  # the first quantities
 
 
 class IterationModel:
@@ -47,50 +50,51 @@ class IterationModel:
 
     Parameters
     ----------
-    profile_iterations : pandas.DataFrame of shape (n_points, ...)
+    points : pandas.DataFrame of shape (n_points, ...)
         ``iteration.csv``: composition columns and ``median_ns``.
     operators_ns : numpy.ndarray of shape (n_points,)
         The operators' prediction of the same points.
     """
 
-    def __init__(self, profile_iterations: pd.DataFrame, operators_ns: np.ndarray) -> None:
-        columns = {name: profile_iterations[name].to_numpy(dtype=float) for name in COMPOSITION}
-        measured = profile_iterations["median_ns"].to_numpy(dtype=float)
-        quantities = _quantities(columns, operators_ns)
-        self._knots = {name: _knots(quantities[name]) for name in _PIECEWISE}
+    def __init__(self, points: pd.DataFrame, operators_ns: np.ndarray) -> None:
+        quantities = np.column_stack(_quantities(points.astype(float), operators_ns))
+        ramps = [
+            (index, start, end)
+            for index in range(quantities.shape[1])
+            for start, end in (_ramps(quantities[:, index]) if index < _NUM_PIECEWISE else [(0.0, np.inf)])
+        ]
+        self._index = np.array([ramp[0] for ramp in ramps])
+        self._start = np.array([ramp[1] for ramp in ramps])
+        self._end = np.array([ramp[2] for ramp in ramps])
         features = self._features(quantities)
-        self._scale = np.maximum(features.max(axis=0), 1e-12)
-        design = features / self._scale / measured[:, None]
+        measured = points["median_ns"].to_numpy(dtype=float)
+        scale = np.maximum(features.max(axis=0), 1e-12)
+        design = features / scale / measured[:, None]
         ridge = np.sqrt(len(measured)) * _RIDGE * np.eye(design.shape[1]) / measured.mean()
         slopes, _residual = nnls(np.vstack([design, ridge]), np.append(np.ones(len(measured)), np.zeros(len(ridge))))
-        self._slopes = slopes / self._scale
+        used = slopes > 0
+        self._slopes = (slopes / scale)[used]
+        self._index, self._start, self._end = self._index[used], self._start[used], self._end[used]
 
-    def _features(self, quantities: dict[str, np.ndarray]) -> np.ndarray:
-        columns = [np.ones_like(quantities["tokens"]), quantities["operators_ns"], quantities["pairs"]]
-        columns.append((quantities["cached"] > 0).astype(float))  # reading the cache at all has a cost
-        for name in _PIECEWISE:
-            columns.extend(_ramps(quantities[name], self._knots[name]))
-        return np.column_stack(columns)
+    def _features(self, quantities: np.ndarray) -> np.ndarray:
+        """How far each quantity has climbed each of its ramps, shape (..., n_ramps)."""
+        features: np.ndarray = np.clip(quantities[..., self._index], self._start, self._end) - self._start
+        return features
 
-    def predict(self, columns: dict[str, np.ndarray], operators_ns: np.ndarray) -> np.ndarray:
-        """Predicted times, ns, of compositions given as arrays of shape (n,)."""
-        prediction: np.ndarray = self._features(_quantities(columns, operators_ns)) @ self._slopes
+    def predict(self, batch: Any, operators_ns: Any) -> np.ndarray:
+        """Predicted times, ns, of one batch, shape (), or of a table of them, shape (n,)."""
+        quantities = np.stack(_quantities(batch, operators_ns), axis=-1)
+        prediction: np.ndarray = self._features(quantities) @ self._slopes
         return prediction
 
 
-def _knots(values: np.ndarray) -> np.ndarray:
-    """Powers of two over the profiled range, thinned to a few."""
+def _ramps(values: np.ndarray) -> list[tuple[float, float]]:
+    """Intervals over the profiled range, geometrically spaced; the last one has no end."""
     positive = values[values > 0]
     if positive.size == 0:
-        return np.array([0.0])
-    knots = np.geomspace(positive.min(), positive.max(), num=_KNOTS)[:-1]
-    return np.unique(np.concatenate([[0.0], knots]))
-
-
-def _ramps(values: np.ndarray, knots: np.ndarray) -> list[np.ndarray]:
-    """One ramp between each two knots, the last one without an end; their sum is the value itself."""
-    ends = np.append(knots[1:], np.inf)
-    return [np.clip(values, start, end) - start for start, end in zip(knots, ends, strict=True)]
+        return [(0.0, np.inf)]
+    knots = np.unique(np.append(0.0, np.geomspace(positive.min(), positive.max(), num=_KNOTS)[:-1]))
+    return list(zip(knots, np.append(knots[1:], np.inf), strict=True))
 
 
 @dataclass(frozen=True)
@@ -106,51 +110,28 @@ class Predictors:
     def from_profile(cls, profile: Profile) -> "Predictors":
         """Fit on a loaded bundle; a fraction of a second."""
         operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
-        points = profile.iteration
-        return cls.fit(operators, points)
+        return cls.fit(operators, profile.iteration)
 
     @classmethod
     def fit(cls, operators: OperatorModel, points: pd.DataFrame) -> "Predictors":
         """Fit the iteration model on measured `points`."""
-        operators_ns = np.array([operators.predict_ns(_typical_batch(row)) for row in points.to_dict("records")])
         ranges = points[list(COMPOSITION)]
-        return cls(operators, IterationModel(points, operators_ns), ranges.min().to_dict(), ranges.max().to_dict())
+        model = IterationModel(points, _operators_ns(operators, points))
+        return cls(operators, model, ranges.min().to_dict(), ranges.max().to_dict())
 
-    def covers(self, composition: Composition) -> bool:
+    def covers(self, batch: Composition) -> bool:
         """True when every quantity lies within the profiled range."""
-        return all(self.low[name] <= value <= self.high[name] for name, value in asdict(composition).items())
+        return all(self.low[name] <= value <= self.high[name] for name, value in asdict(batch).items())
 
-    def predict_ns(self, batch: Sequence[ScheduledSeq]) -> float:
+    def predict_ns(self, batch: Composition) -> float:
         """Predicted time of a batch, ns."""
-        composition = Composition.of(batch)
-        operators_ns = self.operators.predict_ns(_typical_batch(asdict(composition)))
-        columns = {name: np.array([value], dtype=float) for name, value in asdict(composition).items()}
-        return float(self.iterations.predict(columns, np.array([operators_ns]))[0])
+        return float(self.iterations.predict(batch, self.operators.predict_ns(batch)))
 
     def predict_table(self, points: pd.DataFrame) -> np.ndarray:
         """Predicted times, ns, of the rows of an iteration table, shape (n,)."""
-        rows = points[list(COMPOSITION)].to_dict("records")
-        operators_ns = np.array([self.operators.predict_ns(_typical_batch(row)) for row in rows])
-        return self.iterations.predict({name: points[name].to_numpy(dtype=float) for name in COMPOSITION}, operators_ns)
+        return self.iterations.predict(points.astype(float), _operators_ns(self.operators, points))
 
 
-def _typical_batch(row: Mapping[Any, Any]) -> list[ScheduledSeq]:
-    """A batch of that composition, its tokens and contexts shared out evenly.
-
-    Iteration records keep sums, not sequences; operators are looked up the same way when fitting and
-    when predicting, so that the two agree.
-    """
-    batch = []
-    for kind, is_prefill in (("prefill", True), ("decode", False)):
-        count = int(row[f"num_{kind}_seqs"])
-        tokens = int(row["num_prefill_tokens"]) if is_prefill else count
-        for index in range(count):
-            batch.append(
-                ScheduledSeq(
-                    index,
-                    tokens // count + (index < tokens % count),
-                    int(row[f"kv_tokens_{kind}"]) // count,
-                    is_prefill,
-                )
-            )
-    return batch
+def _operators_ns(operators: OperatorModel, points: pd.DataFrame) -> np.ndarray:
+    rows = points[list(COMPOSITION)].itertuples(index=False, name=None)
+    return np.array([operators.predict_ns(Composition(*row)) for row in rows])

@@ -12,12 +12,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import HydraRecord, VidurProfileConfig
-from gpu_simulate_test.engine import EngineInfo, ProfilableEngine, Step
+from gpu_simulate_test.engine import Clock, EngineInfo, ProfilableEngine, Step, reference_burst
 from gpu_simulate_test.io.files import write_atomic, write_json
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.vidur_ext.iterations import (
+    Drift,
     Episode,
     cost,
     iteration_table,
@@ -65,6 +66,7 @@ def profile(
     record: HydraRecord,
     workload: Workload,
     engine: ProfilableEngine,
+    clock: Clock,
     root: Path,
     run: RunDir,
 ) -> dict[str, Any]:
@@ -87,14 +89,14 @@ def profile(
     reach = reach_of(workload, info)
     log.info("profiling %s: batches up to %s", info.name, asdict(reach))
     mlp, attention, operator_spread = _profile_operators(config, engine, reach, info)
-    steps, held_out, rounds = _profile_iterations(config, engine, reach)
-    iteration = iteration_table(steps)
+    steps, held_out, rounds, drift = _profile_iterations(config, engine, reach, clock)
+    iteration = iteration_table(steps, drift)
     device, model_id = config.hardware.vidur_device, config.model.id
     bundle = bundle_dir(run.path, device, model_id)
     bundle.mkdir(parents=True)
     for name, frame in ((MLP, mlp), (ATTENTION, attention), (ITERATION, iteration)):
         _write_csv(bundle / name, frame)
-    check = _check(OperatorModel(mlp, attention, config.model.num_layers), iteration, iteration_table(held_out))
+    check = _check(OperatorModel(mlp, attention, config.model.num_layers), iteration, iteration_table(held_out, drift))
     meta = {
         "schema_version": SCHEMA_VERSION,
         **identity(config),
@@ -105,12 +107,15 @@ def profile(
         "env": environment(),
         "reach": asdict(reach),
         "operators": {"points": len(mlp) + len(attention), "median_spread": operator_spread},
+        "reference_ns": drift.reference_ns,
+        "drift": float(np.ptp(drift.slowness(np.array(drift.times_ns)))),
         "iterations": {"points": len(iteration), "measured": int(iteration["repeats"].sum()), "rounds": rounds},
         "held_out": check,
         "how": {
             "operators": f"{config.vidur.profiling.repeats} timed repeats after 2 untimed ones, "
             + ("CUDA events" if info.device == "cuda" else "monotonic clock"),
-            "iterations": "whole engine steps of synthetic bursts, in shuffled rounds",
+            "iterations": "whole engine steps of synthetic bursts, in shuffled rounds, scaled to the machine's "
+            "median speed by a reference burst before each",
         },
     }
     write_json(bundle / PROFILE_META, meta)
@@ -130,9 +135,9 @@ def _profile_operators(
 
 
 def _profile_iterations(
-    config: VidurProfileConfig, engine: ProfilableEngine, reach: Reach
-) -> tuple[list[Step], list[Step], int]:
-    """Steps to fit on, steps held out, and complete rounds.
+    config: VidurProfileConfig, engine: ProfilableEngine, reach: Reach, clock: Clock
+) -> tuple[list[Step], list[Step], int, Drift]:
+    """Steps to fit on, steps held out, complete rounds, and how the machine's speed drifted meanwhile.
 
     Every round runs every episode once in another order, so that a drift or a busy neighbour spreads
     over all of them. Cheap episodes come first in the first round: a budget too small for all leaves
@@ -146,6 +151,7 @@ def _profile_iterations(
         del step  # the first one warms the engine up
     steps: list[Step] = []
     held_out: list[Step] = []
+    drift = Drift()
     rounds = 0
     total = settings.repeats * (len(planned) + len(held_out_plan))
     with tqdm(total=total, desc="vidur-profile iterations", unit="burst") as bar:
@@ -158,11 +164,13 @@ def _profile_iterations(
                 random.Random(number).shuffle(order)
             for episode, into in order:
                 if time.monotonic() > deadline and steps:
-                    return steps, held_out, rounds
+                    return steps, held_out, rounds, drift
+                burst = reference_burst(engine)
+                drift.add(clock.now_ns(), burst)
                 into.extend(run_episode(engine, episode, config.model.vocab_size))
                 bar.update()
             rounds += 1
-    return steps, held_out, rounds
+    return steps, held_out, rounds, drift
 
 
 def _check(operators: OperatorModel, points: pd.DataFrame, held_out: pd.DataFrame) -> dict[str, Any]:
@@ -195,6 +203,7 @@ def _summary(config: VidurProfileConfig, root: Path, meta: dict[str, Any]) -> st
         f"- iteration points: {meta['iterations']['points']}, measured {meta['iterations']['measured']} times "
         f"in {meta['iterations']['rounds']} complete rounds",
     ]
+    lines.append(f"- the machine's speed wandered by {meta['drift']:.0%} meanwhile, which the times are corrected for")
     check = meta["held_out"]
     if check["iterations"]:
         lines.append(

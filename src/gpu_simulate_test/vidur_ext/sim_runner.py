@@ -1,6 +1,7 @@
 """The vidur-sim stage: settings and artifacts in, metric tables of the simulation out."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
+from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, read_run_meta
 from gpu_simulate_test.io.tables import (
     ITERATION_METRICS,
+    REAL_ITERATIONS,
     REQUEST_COLUMNS,
     REQUEST_METRICS,
     TOKEN_METRICS,
@@ -37,6 +40,8 @@ class RealRun:
     path: Path
     settings: dict[str, Any]
     num_decode_actual: np.ndarray
+    reference_ns: float | None  # of the machine while it served, the median of its repeats
+    iterations: pd.DataFrame
 
 
 def load_real_run(path: Path, workload: Workload) -> RealRun:
@@ -55,7 +60,10 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     requests = read_table(path / REQUEST_METRICS.filename, REQUEST_METRICS)
     # A request that failed in the real run has no length to learn from: it is simulated as asked.
     actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
-    return RealRun(path, meta["engine"], actual.to_numpy())
+    repeats = [read_run_meta(path.with_name(name)) for name in meta.get("repeat_run_dirs", [path.name])]
+    bursts = [repeat["reference_ns"] for repeat in repeats if "reference_ns" in repeat]
+    iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+    return RealRun(path, meta["engine"], actual.to_numpy(), float(np.median(bursts)) if bursts else None, iterations)
 
 
 def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
@@ -77,6 +85,18 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
         scheduler=config.vidur.scheduler.name,
         **limits,
     )
+
+
+def machine_speed(config: VidurSimConfig, profile: Profile, real: RealRun | None) -> float:
+    """How much slower the machine was during the real run than while it was profiled.
+
+    1 without a real run or without reference bursts on both sides. It knows nothing of the workload: it
+    is one fixed burst, timed on both occasions.
+    """
+    profiled = profile.meta.get("reference_ns")
+    if not config.match_speed or real is None or real.reference_ns is None or not profiled:
+        return 1.0
+    return real.reference_ns / float(profiled)
 
 
 def check_limits(workload: Workload, settings: SimSettings) -> None:
@@ -117,7 +137,12 @@ def vidur_sim(
     check_limits(workload, settings)
     predictors = Predictors.from_profile(profile)
     use_overhead = config.vidur.predictor.name == "iteration"
-    predict = predictors.predict_ns if use_overhead else predictors.operators.predict_ns
+    speed = machine_speed(config, profile, real)
+    model = predictors if use_overhead else predictors.operators
+
+    def predict(batch: Composition) -> float:
+        return model.predict_ns(batch) * speed
+
     num_decode = workload.lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
     with tqdm(total=len(workload), desc="vidur-sim", unit="request") as bar:
         result = simulate(
@@ -135,7 +160,9 @@ def vidur_sim(
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)
     run.write_table(ITERATION_METRICS, iterations)
-    run.write_text("summary.md", _summary(config, run_id, settings, requests, tokens, iterations, real))
+    if real is not None:
+        run.write_table(REAL_ITERATIONS, _real_iterations(real, predict, predictors))
+    run.write_text("summary.md", _summary(config, run_id, settings, requests, tokens, iterations, real, speed))
     run.finish(
         run_meta(
             run_id,
@@ -150,6 +177,8 @@ def vidur_sim(
             real_run_dir=str(real.path.absolute()) if real else None,
             settings=asdict(settings),
             predictor=config.vidur.predictor.name,
+            reference_ns=profile.meta.get("reference_ns"),
+            machine_speed=speed,
         )
     )
 
@@ -207,6 +236,23 @@ def _tables(
     return requests[list(REQUEST_COLUMNS)], tokens, iterations
 
 
+def _real_iterations(real: RealRun, predict: Callable[[Composition], float], predictors: Predictors) -> pd.DataFrame:
+    """The predictor on the real run's own iterations, for the attribution of the error."""
+    names = list(Composition.__dataclass_fields__)
+    if any(name not in real.iterations for name in names):
+        return pd.DataFrame({"iteration_id": [], "predicted_ns": [], "in_profile": []}).astype(
+            {"iteration_id": "int64", "predicted_ns": "int64", "in_profile": bool}
+        )
+    batches = [Composition(*row) for row in real.iterations[names].itertuples(index=False, name=None)]
+    return pd.DataFrame(
+        {
+            "iteration_id": real.iterations["iteration_id"],
+            "predicted_ns": [round(predict(batch)) for batch in batches],
+            "in_profile": [predictors.covers(batch) for batch in batches],
+        }
+    )
+
+
 def _summary(
     config: VidurSimConfig,
     run_id: str,
@@ -215,6 +261,7 @@ def _summary(
     tokens: pd.DataFrame,
     iterations: pd.DataFrame,
     real: RealRun | None,
+    speed: float,
 ) -> str:
     lines = [
         f"# Simulated run {run_id}",
@@ -226,6 +273,7 @@ def _summary(
         f"{settings.num_blocks} KV blocks of {settings.block_size}",
         f"- requests: {len(requests)}; output tokens: {len(tokens)}; iterations: {len(iterations)}",
         f"- iterations outside the profiled range: {1 - iterations['in_profile'].mean():.1%}",
+        f"- times scaled by {speed:.3f}, the machine's slowness during the real run against the profile's",
         f"- preemptions: {int(requests['num_preemptions'].sum())}",
     ]
     for name, values in (("TTFT", requests["ttft_ns"]), ("TBT", tokens["token_latency_ns"].dropna())):

@@ -24,7 +24,7 @@ from vidur.request_generator.base_request_generator import BaseRequestGenerator
 from vidur.request_generator.request_generator_registry import RequestGeneratorRegistry
 from vidur.simulator import Simulator
 
-from gpu_simulate_test.engine import Composition, ScheduledSeq
+from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.vidur_ext.vidur_predictor import (
     GsimExecutionTimePredictor,
     GsimExecutionTimePredictorConfig,
@@ -133,7 +133,7 @@ def simulate(
     result = SimResult([[] for _ in requests], [[] for _ in requests], [None for _ in requests], [0 for _ in requests])
     logging.getLogger("vidur").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
-        GsimExecutionTimePredictor.predict_ns = staticmethod(_observed(predict_ns, index_of, result))
+        GsimExecutionTimePredictor.predict_ns = staticmethod(_observed(predict_ns, result))
         _WorkloadGenerator.requests = requests
         try:
             simulator = Simulator(_vidur_config(settings, scratch, int(max(np.add(num_prefill, num_decode)))))
@@ -147,13 +147,12 @@ def simulate(
     return result
 
 
-def _observed(predict_ns: PredictNs, index_of: dict[int, int], result: SimResult) -> PredictNs:
+def _observed(predict_ns: PredictNs, result: SimResult) -> PredictNs:
     """Keep each batch's composition when its time is predicted: afterwards it has moved on."""
 
-    def predict(batch: Sequence[ScheduledSeq]) -> float:
-        predicted = predict_ns(batch)
-        result.iterations.append(SimIteration(0, 0, Composition.of(batch), 0))
-        return predicted
+    def predict(batch: Composition) -> float:
+        result.iterations.append(SimIteration(0, 0, batch, 0))
+        return predict_ns(batch)
 
     return predict
 

@@ -1,7 +1,7 @@
 """Our predictors in Vidur's registry, and the batch as we see it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from typing import Any
 from vidur.config.config import BaseExecutionTimePredictorConfig
 from vidur.execution_time_predictor.execution_time_predictor_registry import ExecutionTimePredictorRegistry
 
-from gpu_simulate_test.engine import ScheduledSeq
+from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.errors import ConfigError
 
 PREDICTOR_TYPE = "gsim"
 
-PredictNs = Callable[[Sequence[ScheduledSeq]], float]
+PredictNs = Callable[[Composition], float]
 """Time of a batch in ns."""
 
 
@@ -48,21 +48,23 @@ class PredictedTime:
         return self.total_time * 1e3
 
 
-def scheduled_batch(batch: Any) -> list[ScheduledSeq]:
+def composition(batch: Any) -> Composition:
     """A Vidur batch as engines report theirs.
 
     Contexts come from the requests: the batch's own ``num_kv_tokens`` lacks new requests under Orca, and
     Vidur counts a decoding request's newest token as processed before its keys and values are written.
     """
-    return [
-        ScheduledSeq(
-            request.id,
-            queries,
-            request.num_processed_tokens - (1 if request.is_prefill_complete else 0),
-            not request.is_prefill_complete,
-        )
-        for request, queries in zip(batch.requests, batch.num_q_tokens, strict=True)
-    ]
+    return Composition.of(
+        [
+            ScheduledSeq(
+                request.id,
+                queries,
+                request.num_processed_tokens - (1 if request.is_prefill_complete else 0),
+                not request.is_prefill_complete,
+            )
+            for request, queries in zip(batch.requests, batch.num_q_tokens, strict=True)
+        ]
+    )
 
 
 class GsimExecutionTimePredictor:
@@ -79,7 +81,7 @@ class GsimExecutionTimePredictor:
 
     def get_execution_time(self, batch: Any, pipeline_stage: int) -> PredictedTime:
         """Predicted time of a batch; one pipeline stage is all we profile."""
-        return PredictedTime(self._predict(scheduled_batch(batch)) / 1e9)
+        return PredictedTime(self._predict(composition(batch)) / 1e9)
 
 
 def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any) -> PredictNs:
