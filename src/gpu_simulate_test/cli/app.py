@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +51,8 @@ def stage_main(stage: str, run: Callable[[Any, HydraRecord], Path]) -> Callable[
 
 def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing a page
-    sys.unraisablehook = _keep_interrupt
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
     register_resolvers()
     sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
     exit_codes = [0]
@@ -66,6 +66,7 @@ def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError) as error:
         return _report(_one_line(error), ConfigError.exit_code)
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         return _report(
             "interrupted: what was finished stays, what was not is incomplete; run the same command again", INTERRUPTED
         )
@@ -111,13 +112,10 @@ def typed_config(stage: str, config: DictConfig) -> StageConfig:
     return typed
 
 
-def _keep_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Send a Ctrl-C again that fell into a destructor, where Python drops it."""
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        main_thread = threading.main_thread().ident
-        threading.Timer(0.1, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
-    else:
-        sys.__unraisablehook__(unraisable)
+def _interrupt(signum: int, frame: object) -> None:
+    """Raise Ctrl-C now, and again in a second should a destructor or a callback have swallowed it."""
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    raise KeyboardInterrupt
 
 
 def _quoted(argument: str) -> str:

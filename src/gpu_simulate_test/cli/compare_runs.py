@@ -6,6 +6,7 @@ from pathlib import Path
 from gpu_simulate_test.cli.app import stage_main, write_hydra_record
 from gpu_simulate_test.config.ids import stable_id
 from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
+from gpu_simulate_test.errors import GateError
 
 # Overrides that name a workload; without one, the newest pair of any workload is compared.
 _NAMING = ("experiment", "model", "workload")
@@ -13,8 +14,9 @@ _NAMING = ("experiment", "model", "workload")
 
 def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     """Compare a real run with a simulated one."""
-    from gpu_simulate_test.analysis.report import comparison_table
+    from gpu_simulate_test.analysis.report import comparison_table, verdict_line
     from gpu_simulate_test.analysis.stage import compare_runs, find_pair
+    from gpu_simulate_test.analysis.verdict import OFF, VOID
     from gpu_simulate_test.io.provenance import now, run_meta
     from gpu_simulate_test.io.run_dir import open_run_dir, read_run_meta
     from gpu_simulate_test.io.workload import load_workload, workload_path
@@ -31,10 +33,11 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     real, sim = find_pair(root, given_real, given_sim, wanted)
     ids = [str(read_run_meta(one).get("run_id", one.name)) for one in (real, sim)]
     ended = [str(read_run_meta(one).get("ended_at")) for one in (real, sim)]
-    path = root / "comparisons" / stable_id("compare", {"runs": ids, "ended": ended, "mismatch": config.allow_mismatch})
+    settings = {"mismatch": config.allow_mismatch, "tolerance": config.tolerance}
+    path = root / "comparisons" / stable_id("compare", {"runs": ids, "ended": ended, **settings})
     with open_run_dir(path, overwrite=config.overwrite) as target:
         write_hydra_record(target, record)
-        comparison = compare_runs(real, sim, target, allow_mismatch=config.allow_mismatch)
+        assessment = compare_runs(real, sim, target, tolerance=config.tolerance, allow_mismatch=config.allow_mismatch)
         target.finish(
             run_meta(
                 path.name,
@@ -44,10 +47,14 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
                 started,
                 real_run_dir=str(real.absolute()),
                 sim_run_dir=str(sim.absolute()),
+                verdict=assessment.verdict,
             )
         )
-    print(comparison_table(comparison), file=sys.stderr)
-    print(f"report: {(path / 'report.html').absolute()}", file=sys.stderr)
+    print(comparison_table(assessment.comparison), file=sys.stderr)
+    report = (path / "report.html").absolute()
+    print(f"report: {report}", file=sys.stderr)
+    if config.gate and assessment.verdict in (OFF, VOID):
+        raise GateError(f"the verdict is {verdict_line(assessment)}: {report}; gate=false only reports it")
     return path
 
 
