@@ -1,0 +1,145 @@
+"""Before anything is simulated: the profile is whole and of these settings, the real run of this workload."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gpu_simulate_test.config.schema import VidurSimConfig
+from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.vidur_ext.profiling_root import (
+    PROFILE_META,
+    bundle_dir,
+    check_owner,
+    identity,
+    load_profile,
+)
+from gpu_simulate_test.vidur_ext.sim_runner import check_limits, load_real_run, machine_speed, sim_settings
+from tests.builders import write_run
+from tests.configs import typed_config
+
+
+def config_of(root: Path, *overrides: str) -> VidurSimConfig:
+    config = typed_config("vidur_sim", "experiment=cpu_demo", f"output.root={root}", *overrides)
+    assert isinstance(config, VidurSimConfig)
+    return config
+
+
+def write_bundle(config: VidurSimConfig, **meta: object) -> Path:
+    path = bundle_dir(Path(config.vidur.profiling.root), config.hardware.vidur_device, config.model.id)
+    path.mkdir(parents=True)
+    for name in ("mlp", "attention", "iteration"):
+        (path / f"{name}.csv").write_text("a,b\n1,2\n")
+    (path / PROFILE_META).write_text(json.dumps(identity(config) | meta))
+    return path
+
+
+def workload_of(lengths: list[tuple[int, int]]) -> Workload:
+    frame = pd.DataFrame(lengths, columns=["num_prefill_tokens", "num_decode_tokens"])
+    frame.insert(0, "request_id", range(len(frame)))
+    return Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, np.zeros(len(frame), dtype=np.int64))
+
+
+def test_a_whole_profile_of_these_settings_is_taken(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    path = write_bundle(config)
+    assert load_profile(config).path == path
+
+
+def test_no_profile_says_which_stage_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="run vidur-profile first"):
+        load_profile(config_of(tmp_path))
+
+
+def test_a_profile_of_another_model_is_named(tmp_path: Path) -> None:
+    write_bundle(config_of(tmp_path))
+    other = config_of(tmp_path, "model=qwen3_0_6b", f"vidur.profiling.root={tmp_path}/vidur_profiling")
+    with pytest.raises(ArtifactError, match=r"no profile of Qwen/Qwen3-0\.6B.*gsim/qwen3-tiny"):
+        load_profile(other)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("dtype", "float16"), ("backend", "vllm"), ("attn_implementation", "eager"), ("num_layers", 3)]
+)
+def test_a_profile_of_another_engine_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    config = config_of(tmp_path)
+    write_bundle(config, **{key: value})
+    with pytest.raises(ArtifactError, match=f"profile of another {key}"):
+        load_profile(config)
+
+
+@pytest.mark.parametrize("missing", ["mlp.csv", "attention.csv", "iteration.csv", PROFILE_META])
+def test_a_profile_with_a_part_missing_is_refused(tmp_path: Path, missing: str) -> None:
+    config = config_of(tmp_path)
+    (write_bundle(config) / missing).unlink()
+    with pytest.raises(ArtifactError, match="run vidur-profile again"):
+        load_profile(config)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n", "a,b\n1,\n"])
+def test_a_half_written_profile_table_is_refused(tmp_path: Path, text: str) -> None:
+    config = config_of(tmp_path)
+    (write_bundle(config) / "iteration.csv").write_text(text)
+    with pytest.raises(ArtifactError, match=r"iteration\.csv"):
+        load_profile(config)
+
+
+def test_a_root_that_holds_another_models_profile_is_not_overwritten(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    write_bundle(config)
+    check_owner(Path(config.vidur.profiling.root), config)
+    other = config_of(tmp_path, "model=qwen3_0_6b", f"vidur.profiling.root={config.vidur.profiling.root}")
+    with pytest.raises(ConfigError, match="holds another profile"):
+        check_owner(Path(other.vidur.profiling.root), other)
+
+
+ENGINE = {"max_num_seqs": 7, "max_num_batched_tokens": 99, "block_size": 8, "num_blocks": 50}
+
+
+def real_run(path: Path, **meta: object) -> Path:
+    return write_run(path, "real", [[5, 9, 12], [7]], num_decode_tokens=[3, 4], **({"engine": ENGINE} | meta))
+
+
+def test_limits_and_output_lengths_come_from_the_real_run(tmp_path: Path) -> None:
+    path = real_run(tmp_path / "real")
+    (path / "iteration_metrics.csv").write_text(
+        "iteration_id,start_time_ns,end_time_ns,num_prefill_tokens,num_prefill_seqs,num_decode_seqs,"
+        "kv_tokens_prefill,kv_tokens_decode,num_preempted\n0,0,1,1,1,0,0,0,0\n"
+    )
+    real = load_real_run(path, workload_of([(16, 3), (16, 4)]))
+    assert real.num_decode_actual.tolist() == [3, 1]  # the second stopped early
+    settings = sim_settings(config_of(tmp_path), real)
+    assert (settings.batch_cap, settings.token_budget, settings.block_size, settings.num_blocks) == (7, 99, 8, 50)
+
+
+def test_without_a_real_run_limits_come_from_the_config(tmp_path: Path) -> None:
+    settings = sim_settings(config_of(tmp_path, "backend.batching=sequential", "backend.num_blocks=77"), None)
+    assert (settings.batch_cap, settings.num_blocks) == (1, 77)
+
+
+def test_a_real_run_of_another_workload_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="another workload"):
+        load_real_run(real_run(tmp_path / "real", workload_sha256="other"), workload_of([(16, 3)]))
+
+
+def test_a_real_run_that_does_not_say_its_settings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no engine settings"):
+        load_real_run(real_run(tmp_path / "real", engine=None), workload_of([(16, 3)]))
+
+
+def test_what_the_scheduler_could_never_finish_is_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "backend.num_blocks=4", "backend.max_num_batched_tokens=32")
+    with pytest.raises(ConfigError, match="above the KV cache's 64"):
+        check_limits(workload_of([(60, 5)]), sim_settings(config, None))
+    vllm = config_of(tmp_path, "backend.max_num_batched_tokens=32", "vidur/scheduler=vllm")
+    with pytest.raises(ConfigError, match="does not split prompts"):
+        check_limits(workload_of([(60, 5)]), sim_settings(vllm, None))
+
+
+def test_without_reference_bursts_nothing_is_scaled(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    write_bundle(config)
+    assert machine_speed(config, load_profile(config), None) == 1.0
