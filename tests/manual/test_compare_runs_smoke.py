@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from gpu_simulate_test.analysis.compare import METRICS
+from gpu_simulate_test.analysis.samples import METRICS
 from gpu_simulate_test.io.run_dir import read_run_meta
 from tests.manual import NUM_PROMPTS, need_a100, need_model_files, run_stage
 

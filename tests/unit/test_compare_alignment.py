@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gpu_simulate_test.analysis.compare import Comparison, compare, empirical_cdf, request_latencies
+from gpu_simulate_test.analysis.compare import Comparison, compare
 from gpu_simulate_test.analysis.load_metrics import load_run
+from gpu_simulate_test.analysis.samples import empirical_cdf, request_latencies
 from gpu_simulate_test.errors import ArtifactError
 from tests.builders import MS, write_run
 
@@ -49,7 +50,8 @@ def test_latencies_of_a_request_follow_their_definitions(tmp_path: Path) -> None
 def test_the_percentile_table_holds_every_metric_and_statistic(tmp_path: Path) -> None:
     table = compared(tmp_path, REAL, SIM).percentiles
     assert table.columns.tolist() == [
-        *("metric", "statistic", "real_ns", "sim_ns", "error_ns", "relative_error", "n_real", "n_sim")
+        *("metric", "statistic", "real_ns", "sim_ns", "error_ns", "relative_error", "n_real", "n_sim"),
+        *("n_repeats", "floor_ns", "floor", "ci_low", "ci_high"),
     ]
     assert table["metric"].tolist() == [m for m in ("ttft", "tbt", "tpot", "e2e", "e2e_per_token") for _ in range(4)]
     assert table["statistic"].tolist() == ["p50", "p90", "p99", "mean"] * 5

@@ -1,45 +1,56 @@
-"""Pair the requests of a real and a simulated run and measure how far apart they are.
+"""Pair the requests of the real runs and a simulated one and measure how far apart they are.
 
 An error is simulated - real throughout; a relative error divides by real.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from gpu_simulate_test.analysis.floor import confidence_intervals, floor_of
+from gpu_simulate_test.analysis.identity import HARDWARE, look_up
 from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.samples import (
+    METRICS,
+    PER_REQUEST_METRICS,
+    STATISTICS,
+    Floats,
+    Ints,
+    Measured,
+    ints,
+    measure,
+    statistics,
+)
 from gpu_simulate_test.errors import ArtifactError
 
-METRICS = ("ttft", "tbt", "tpot", "e2e", "e2e_per_token")
-PER_REQUEST_METRICS = ("ttft", "tpot", "e2e", "e2e_per_token")
-PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 # Both runs take arrivals from the workload; a simulator that keeps seconds as floats may round them.
 _ARRIVAL_TOLERANCE_NS = 1_000
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one simulated run says against one real run.
+    """What one simulated run says against one real run and its repeats.
 
     Attributes
     ----------
-    percentiles : pandas.DataFrame of shape (n_metrics * 4, 8)
-        ``metric``, ``statistic`` (p50, p90, p99, mean), ``real_ns``, ``sim_ns``, ``error_ns``,
-        ``relative_error``, ``n_real``, ``n_sim``. NaN where a metric has no values, and for a relative error
-        against zero.
+    percentiles : pandas.DataFrame of shape (n_metrics * 4, 13)
+        ``metric``, ``statistic`` (p50, p90, p99, mean), ``real_ns`` (mean over the repeats of each one's statistic),
+        ``sim_ns``, ``error_ns``, ``relative_error``, ``n_real``, ``n_sim`` (values in one run), ``n_repeats``,
+        ``floor_ns`` and ``floor`` (relative to real; see `gpu_simulate_test.analysis.floor.floor_of`), ``ci_low``
+        and ``ci_high`` (of the relative error). NaN where a metric has no values, where there is one repeat only
+        (floor), and for a relative figure against zero.
     per_request : pandas.DataFrame of shape (n_pairs, 18)
         ``request_id``, ``num_prefill_tokens`` and ``num_decode_tokens`` (as asked of the real run),
         ``real_num_decode_tokens_actual``, ``sim_num_decode_tokens_actual``, ``num_tokens_compared``, then
         ``real_<metric>_ns``, ``sim_<metric>_ns``, ``error_<metric>_ns`` for ttft, tpot, e2e and e2e_per_token.
-        The mean TBT of a request is its TPOT.
+        A real time is the mean over the repeats. The mean TBT of a request is its TPOT.
     real_values, sim_values : dict of str to ndarray of shape (n_values,)
-        Every value of each metric in ns, those that are undefined left out.
+        Every value of each metric in ns, those that are undefined left out; the repeats are pooled.
+    real, sim : Measured
+        Latencies of the first repeat and of the simulated run, request by request.
     notes : list of str
         Every caveat a reader has to know, one sentence each.
     """
@@ -48,51 +59,28 @@ class Comparison:
     per_request: pd.DataFrame
     real_values: dict[str, Floats]
     sim_values: dict[str, Floats]
+    real: Measured
+    sim: Measured
     notes: list[str]
 
-
-def request_latencies(run: Run) -> pd.DataFrame:
-    """Latencies of each request that completed.
-
-    Returns
-    -------
-    pandas.DataFrame of shape (n_ok, 6)
-        ``request_id``, ``num_tokens`` (output tokens made), ``ttft_ns``, ``tpot_ns`` (NaN for one token), ``e2e_ns``
-        and ``e2e_per_token_ns``.
-    """
-    done = run.requests[is_ok(run.requests)]
-    return _latencies(done, _ints(done["num_decode_tokens_actual"]), _ints(done["completion_time_ns"]))
+    @property
+    def num_repeats(self) -> int:
+        """Real runs behind the real figures."""
+        return int(self.percentiles["n_repeats"].iloc[0])
 
 
-def empirical_cdf(values: Floats, max_points: int = 2000) -> tuple[Floats, Floats]:
-    """Sorted values and the fraction of all values at or below each.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_values,)
-    max_points : int
-        A longer sample is thinned to evenly spaced ranks, its extremes kept; every point stays exact.
-
-    Returns
-    -------
-    x, fraction : ndarray of shape (min(n_values, max_points),)
-    """
-    ordered = np.sort(values)
-    n = len(ordered)
-    ranks = np.arange(n) if n <= max_points else np.linspace(0, n - 1, max_points).round().astype(np.int64)
-    return ordered[ranks], (ranks + 1.0) / max(n, 1)
-
-
-def compare(real: Run, sim: Run, *, allow_mismatch: bool = False) -> Comparison:
-    """Compare the requests that completed in both runs.
+def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch: bool = False) -> Comparison:
+    """Compare the requests that completed in every run.
 
     Parameters
     ----------
     real, sim : Run
         The two runs of one workload.
+    repeats : sequence of Run
+        Further real runs of the same workload.
     allow_mismatch : bool
-        Compare although the workload is unknown, or requests, lengths or arrivals differ: on the requests that both
-        have, each cut to the first tokens that both made. A note says so. Two different workloads stay refused.
+        Compare although the workload is unknown, or requests, lengths or arrivals differ: on the requests that all
+        have, each cut to the first tokens that all made. A note says so. Two different workloads stay refused.
 
     Returns
     -------
@@ -101,29 +89,36 @@ def compare(real: Run, sim: Run, *, allow_mismatch: bool = False) -> Comparison:
     Raises
     ------
     ArtifactError
-        Different or unknown workloads, requests that differ, or no request that completed in both.
+        Different or unknown workloads, requests that differ, or no request that completed in every run.
     """
-    rules = _Rules(real, sim, allow_mismatch)
-    rules.check_workload()
-    rules.check_subject()
-    ids = _paired_ids(rules)
-    real_rows, sim_rows = _rows(real, ids), _rows(sim, ids)
-    num_tokens = _common_tokens(rules, real_rows, sim_rows)
-    real_latencies, real_tbt = _measure(real, real_rows, num_tokens)
-    sim_latencies, sim_tbt = _measure(sim, sim_rows, num_tokens)
+    runs = [real, *repeats]
+    all_rules = [_Rules(one, sim, allow_mismatch) for one in runs]
+    for rules in all_rules:
+        rules.check_workload()
+        rules.check_subject()
+    ids: Ints = reduce(np.intersect1d, [_paired_ids(rules) for rules in all_rules])
+    if not len(ids):
+        raise ArtifactError(f"nothing to compare, no request completed in every repeat: {real.path}")
+    sim_rows, real_rows = _rows(sim, ids), [_rows(one, ids) for one in runs]
+    num_tokens: Ints = reduce(
+        np.minimum, [_common_tokens(rules, rows, sim_rows) for rules, rows in zip(all_rules, real_rows, strict=True)]
+    )
+    of_real = [measure(run, rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)]
+    of_sim = measure(sim, sim_rows, num_tokens)
+    notes = [note for rules in all_rules for note in rules.notes]
     for run, side in ((real, "real"), (sim, "simulated")):
         if run.missing:
-            rules.notes.append(f"Not known of the {side} run: {', '.join(run.missing)}.")
+            notes.append(f"Not known of the {side} run: {', '.join(run.missing)}.")
     if single := int((num_tokens == 1).sum()):
-        rules.notes.append(f"TPOT is undefined for {_count(single, 'request')} with one output token.")
-    real_values = _values(real_latencies, real_tbt)
-    sim_values = _values(sim_latencies, sim_tbt)
+        notes.append(f"TPOT is undefined for {_count(single, 'request')} with one output token.")
     return Comparison(
-        _percentile_table(real_values, sim_values),
-        _per_request(real_rows, sim_rows, real_latencies, sim_latencies),
-        real_values,
-        sim_values,
-        rules.notes,
+        _percentile_table(of_real, of_sim),
+        _per_request(real_rows[0], sim_rows, of_real, of_sim),
+        {name: np.concatenate([one.samples[name].values for one in of_real]) for name in METRICS},
+        {name: of_sim.samples[name].values for name in METRICS},
+        of_real[0],
+        of_sim,
+        list(dict.fromkeys(notes)),  # what every repeat says is said once
     )
 
 
@@ -155,9 +150,9 @@ class _Rules:
 
     def check_subject(self) -> None:
         """Both runs are of the same model on the same hardware, as far as they say."""
-        for name, keys in (("model", ("model",)), ("hardware", ("params", "hardware", "name"))):
-            values = [_dig(run.meta, keys) for run in (self.real, self.sim)]
-            if None not in values and values[0] != values[1]:
+        for name, keys in (("model", ("model",)), ("hardware", HARDWARE)):
+            values = [look_up(run.meta, *keys) for run in (self.real, self.sim)]
+            if all(values) and values[0] != values[1]:
                 self.mismatch(f"different {name}, {values[0]} and {values[1]}", "compared all the same")
 
     def mismatch(self, what: str, consequence: str) -> None:
@@ -168,13 +163,6 @@ class _Rules:
                 f"real_run_dir={self.real.path}, or set allow_mismatch=true"
             )
         self.notes.append(f"{what[0].upper()}{what[1:]}; {consequence} (allow_mismatch).")
-
-
-def _dig(meta: Any, keys: tuple[str, ...]) -> Any:
-    """Look up a nested entry, None where a level is missing."""
-    for key in keys:
-        meta = meta.get(key) if isinstance(meta, dict) else None
-    return meta
 
 
 def _paired_ids(rules: _Rules) -> Ints:
@@ -191,9 +179,9 @@ def _paired_ids(rules: _Rules) -> Ints:
     common = np.intersect1d(real["request_id"], sim["request_id"])
     real_rows, sim_rows = _rows(rules.real, common), _rows(rules.sim, common)
     for column, name in (("num_prefill_tokens", "prompt lengths"), ("num_decode_tokens", "asked output lengths")):
-        _check_equal(rules, name, _ints(real_rows[column]), _ints(sim_rows[column]), common, "compared all the same")
+        _check_equal(rules, name, ints(real_rows[column]), ints(sim_rows[column]), common, "compared all the same")
     if len(common):
-        _check_arrivals(rules, _ints(real_rows["arrival_time_ns"]), _ints(sim_rows["arrival_time_ns"]))
+        _check_arrivals(rules, ints(real_rows["arrival_time_ns"]), ints(sim_rows["arrival_time_ns"]))
     real_ok, sim_ok = is_ok(real_rows), is_ok(sim_rows)
     paired: Ints = common[real_ok & sim_ok]
     if not len(paired):
@@ -211,8 +199,8 @@ def _paired_ids(rules: _Rules) -> Ints:
 
 def _common_tokens(rules: _Rules, real_rows: pd.DataFrame, sim_rows: pd.DataFrame) -> Ints:
     """Find how many tokens of each pair to compare, of shape (n_pairs,)."""
-    made = [_ints(rows["num_decode_tokens_actual"]) for rows in (real_rows, sim_rows)]
-    ids = _ints(real_rows["request_id"])
+    made = [ints(rows["num_decode_tokens_actual"]) for rows in (real_rows, sim_rows)]
+    ids = ints(real_rows["request_id"])
     _check_equal(rules, "output tokens made", made[0], made[1], ids, "each pair is cut to the tokens that both made")
     return np.minimum(made[0], made[1])
 
@@ -235,86 +223,64 @@ def _check_arrivals(rules: _Rules, real: Ints, sim: Ints) -> None:
         rules.mismatch(f"arrival schedules are up to {apart / 1e6:.3f} ms apart", "compared all the same")
 
 
-def _measure(run: Run, rows: pd.DataFrame, num_tokens: Ints) -> tuple[pd.DataFrame, Floats]:
-    """Latencies and TBT values of `rows`, as if each request had ended after `num_tokens` tokens."""
-    ids = _ints(rows["request_id"])
-    token_ids, index = _ints(run.tokens["request_id"]), _ints(run.tokens["token_index"])
-    position = np.minimum(np.searchsorted(ids, token_ids), len(ids) - 1)
-    limit = np.where(ids[position] == token_ids, num_tokens[position], 0)
-    # Tokens are in request order, as the ids are: one last token each, in the same order.
-    completion = _ints(run.tokens["token_time_ns"])[index == limit - 1]
-    between = (index > 0) & (index < limit)
-    tbt = run.tokens["token_latency_ns"].to_numpy(dtype=np.float64, na_value=np.nan)[between]
-    return _latencies(rows, num_tokens, completion), tbt
-
-
-def _latencies(rows: pd.DataFrame, num_tokens: Ints, completion: Ints) -> pd.DataFrame:
-    first, arrival = _ints(rows["first_token_time_ns"]), _ints(rows["arrival_time_ns"])
-    # A request of one token has no time between tokens.
-    intervals = np.where(num_tokens > 1, num_tokens - 1, np.nan)
-    return pd.DataFrame(
-        {
-            "request_id": _ints(rows["request_id"]),
-            "num_tokens": num_tokens,
-            "ttft_ns": first - arrival,
-            "tpot_ns": (completion - first) / intervals,
-            "e2e_ns": completion - arrival,
-            "e2e_per_token_ns": (completion - arrival) / num_tokens,
-        }
-    )
-
-
-def _values(latencies: pd.DataFrame, tbt: Floats) -> dict[str, Floats]:
-    values = {name: latencies[f"{name}_ns"].to_numpy(dtype=np.float64) for name in PER_REQUEST_METRICS}
-    values["tbt"] = tbt
-    return {name: values[name][~np.isnan(values[name])] for name in METRICS}
-
-
-def _percentile_table(real: dict[str, Floats], sim: dict[str, Floats]) -> pd.DataFrame:
-    rows = []
+def _percentile_table(real: list[Measured], sim: Measured) -> pd.DataFrame:
+    rows = {}
     for metric in METRICS:
-        of_real, of_sim = _statistics(real[metric]), _statistics(sim[metric])
-        for name, real_ns in of_real.items():
-            error = of_sim[name] - real_ns
-            relative = error / real_ns if real_ns else float("nan")
-            counts = len(real[metric]), len(sim[metric])
-            rows.append((metric, name, real_ns, of_sim[name], error, relative, *counts))
-    columns = ["metric", "statistic", "real_ns", "sim_ns", "error_ns", "relative_error", "n_real", "n_sim"]
-    return pd.DataFrame(rows, columns=columns)
+        per_repeat = np.array([statistics(one.samples[metric].values) for one in real])
+        of_real, of_sim, floor = per_repeat.mean(axis=0), statistics(sim.samples[metric].values), floor_of(per_repeat)
+        rows[metric] = pd.DataFrame(
+            {
+                "metric": metric,
+                "statistic": STATISTICS,
+                "real_ns": of_real,
+                "sim_ns": of_sim,
+                "error_ns": of_sim - of_real,
+                "relative_error": _ratio(of_sim - of_real, of_real),
+                "n_real": len(real[0].samples[metric].values),
+                "n_sim": len(sim.samples[metric].values),
+                "n_repeats": len(real),
+                "floor_ns": floor,
+                "floor": _ratio(floor, of_real),
+            }
+        )
+    intervals = confidence_intervals(
+        [one.samples for one in real],
+        sim.samples,
+        ints(real[0].latencies["arrival_time_ns"]),
+        {metric: rows[metric]["relative_error"].to_numpy() for metric in METRICS},
+    )
+    for metric, (low, high) in intervals.items():
+        rows[metric] = rows[metric].assign(ci_low=low, ci_high=high)
+    return pd.concat(list(rows.values()), ignore_index=True)
 
 
-def _statistics(values: Floats) -> dict[str, float]:
-    if not len(values):
-        return dict.fromkeys([*PERCENTILES, "mean"], float("nan"))
-    found = np.percentile(values, list(PERCENTILES.values()), method="linear")
-    return {**dict(zip(PERCENTILES, map(float, found), strict=True)), "mean": float(values.mean())}
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    ratio: Floats = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+    return ratio
 
 
-def _per_request(
-    real_rows: pd.DataFrame, sim_rows: pd.DataFrame, real: pd.DataFrame, sim: pd.DataFrame
-) -> pd.DataFrame:
+def _per_request(real_rows: pd.DataFrame, sim_rows: pd.DataFrame, real: list[Measured], sim: Measured) -> pd.DataFrame:
     columns = {
-        "request_id": real["request_id"],
-        "num_prefill_tokens": _ints(real_rows["num_prefill_tokens"]),
-        "num_decode_tokens": _ints(real_rows["num_decode_tokens"]),
-        "real_num_decode_tokens_actual": _ints(real_rows["num_decode_tokens_actual"]),
-        "sim_num_decode_tokens_actual": _ints(sim_rows["num_decode_tokens_actual"]),
-        "num_tokens_compared": real["num_tokens"],
+        "request_id": sim.latencies["request_id"],
+        "num_prefill_tokens": ints(real_rows["num_prefill_tokens"]),
+        "num_decode_tokens": ints(real_rows["num_decode_tokens"]),
+        "real_num_decode_tokens_actual": ints(real_rows["num_decode_tokens_actual"]),
+        "sim_num_decode_tokens_actual": ints(sim_rows["num_decode_tokens_actual"]),
+        "num_tokens_compared": sim.latencies["num_tokens"],
     }
     for name in PER_REQUEST_METRICS:
-        columns[f"real_{name}_ns"] = real[f"{name}_ns"]
-        columns[f"sim_{name}_ns"] = sim[f"{name}_ns"]
-        columns[f"error_{name}_ns"] = sim[f"{name}_ns"] - real[f"{name}_ns"]
+        of_sim, of_real = sim.latencies[f"{name}_ns"], [one.latencies[f"{name}_ns"] for one in real]
+        # One run stays in whole nanoseconds.
+        mean = of_real[0] if len(of_real) == 1 else sum(of_real) / len(of_real)
+        columns[f"real_{name}_ns"] = mean
+        columns[f"sim_{name}_ns"] = of_sim
+        columns[f"error_{name}_ns"] = of_sim - mean
     return pd.DataFrame(columns)
 
 
 def _rows(run: Run, ids: Ints) -> pd.DataFrame:
     """Request rows with the ascending `ids`, all of which the run has."""
     return run.requests[run.requests["request_id"].isin(ids)]
-
-
-def _ints(column: "pd.Series[int]") -> Ints:
-    return np.asarray(column, dtype=np.int64)
 
 
 def _count(n: int, noun: str) -> str:

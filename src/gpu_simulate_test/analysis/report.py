@@ -3,19 +3,27 @@
 Markdown and HTML are made from one context, so they cannot disagree.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gpu_simulate_test.analysis.compare import METRICS, Comparison
-from gpu_simulate_test.analysis.load_metrics import Run, is_ok
-from gpu_simulate_test.analysis.plots import NS_PER_MS, TITLES, counted, decimals, interactive_figures, percent
+from gpu_simulate_test.analysis.assess import Assessment
+from gpu_simulate_test.analysis.attribution import PARTS, Attribution
+from gpu_simulate_test.analysis.charts import interactive_figures, waterfalls
+from gpu_simulate_test.analysis.compare import Comparison
+from gpu_simulate_test.analysis.gates import MAX_FLOOR, PASSED
+from gpu_simulate_test.analysis.identity import compared
+from gpu_simulate_test.analysis.load_metrics import Run
+from gpu_simulate_test.analysis.plots import NS_PER_MS, TITLES, counted, decimals, percent, taken_over
+from gpu_simulate_test.analysis.samples import METRICS
+from gpu_simulate_test.analysis.trace import trace_json
+from gpu_simulate_test.analysis.verdict import OFF, VOID, WITHIN_FLOOR, WITHIN_TOLERANCE
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.tables import write_table
 
@@ -26,18 +34,17 @@ _LIMITS = (
     "TTFT and E2E count from the scheduled arrival, so the time a request waits in a queue is part of them.",
     "TBT is the time between neighbouring tokens of a request; the first token has none. "
     "TPOT = (completion - first token) / (tokens - 1). E2E / token = E2E / tokens.",
-    "The real run is taken as it is: how much a second real run would differ from it is not part of these figures.",
 )
 
 
-def write_report(comparison: Comparison, real: Run, sim: Run, run: RunDir, plots: Sequence[Path]) -> None:
-    """Write ``percentiles.csv``, ``per_request.csv``, ``summary.md`` and ``report.html``.
+def write_report(assessment: Assessment, real: Run, sim: Run, run: RunDir, plots: Sequence[Path]) -> None:
+    """Write the tables, ``trace.json``, ``summary.md`` and ``report.html``.
 
     Parameters
     ----------
-    comparison : Comparison
+    assessment : Assessment
     real, sim : Run
-        The runs it was made from.
+        The first repeat and the simulated run.
     run : RunDir
         The directory being written.
     plots : sequence of Path
@@ -48,9 +55,15 @@ def write_report(comparison: Comparison, real: Run, sim: Run, run: RunDir, plots
     MachineError
         The directory cannot be written.
     """
-    write_table(run.path / "percentiles.csv", comparison.percentiles)
-    write_table(run.path / "per_request.csv", comparison.per_request)
-    context = _context(comparison, real, sim)
+    write_table(run.path / "percentiles.csv", assessment.comparison.percentiles)
+    write_table(run.path / "per_request.csv", assessment.comparison.per_request)
+    write_table(run.path / "gates.csv", assessment.gates)
+    falls: dict[str, go.Figure] = {}
+    if isinstance(assessment.attribution, Attribution):
+        write_table(run.path / "attribution.csv", assessment.attribution.table())
+        falls = waterfalls(assessment.attribution)
+    run.write_text("trace.json", trace_json(real, sim))
+    context = _context(assessment, real, sim)
     images = [(plot.stem, plot.relative_to(run.path).as_posix()) for plot in plots]
     run.write_text("summary.md", _markdown(context, images))
     environment = Environment(
@@ -61,24 +74,62 @@ def write_report(comparison: Comparison, real: Run, sim: Run, run: RunDir, plots
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    charts = [Markup(html) for html in _charts(comparison)]  # plotly's own markup, made of numbers
-    run.write_text("report.html", environment.get_template(_TEMPLATE).render(**context, charts=charts))
+    figures = falls | interactive_figures(assessment, real, sim)
+    html = [Markup(one) for one in _html(figures)]  # plotly's own markup, made of numbers
+    page = environment.get_template(_TEMPLATE).render(
+        **context, waterfalls=html[: len(falls)], charts=html[len(falls) :]
+    )
+    run.write_text("report.html", page)
 
 
-def headline(comparison: Comparison) -> str:
-    """Say in one sentence how far the simulated median end-to-end latency is off."""
-    rows = _of_metric(comparison, "e2e")
+def headline(assessment: Assessment) -> str:
+    """Say in one sentence how far the simulated median end-to-end latency is off, and whether that matters."""
+    rows = _of_metric(assessment.comparison, "e2e")
     median = rows.to_dict("records")[0]
     digits = max(decimals(rows) - 1, 0)  # a sentence is read, not computed with
     real, sim = (_ms(median[f"{side}_ns"], digits) for side in ("real", "sim"))
     relative = round(100 * median["relative_error"], 1)
-    figures = f"(sim {sim} ms, real {real} ms, {counted('e2e', median['n_real'])})"
+    figures = f"(sim {sim} ms, real {real} ms, {taken_over(assessment.comparison, 'e2e')})"
     if np.isnan(relative):
         return f"The simulator cannot be judged on the median end-to-end latency, which is zero in reality {figures}."
-    if not relative:
-        return f"The simulator predicts the median end-to-end latency to within 0.1 % {figures}."
-    direction = "low" if relative < 0 else "high"
-    return f"The simulator predicts the median end-to-end latency {abs(relative):,.1f} % too {direction} {figures}."
+    distance = f"{abs(relative):,.1f} % too {'low' if relative < 0 else 'high'}" if relative else "to within 0.1 %"
+    return f"The simulator predicts the median end-to-end latency {distance} {figures}; {_against(median, assessment)}."
+
+
+def _against(median: Mapping[Any, Any], assessment: Assessment) -> str:
+    """Hold the error of the headline against the floor and the tolerance."""
+    floor, tolerance = median["floor"], f"the tolerance of {_percent(assessment.tolerance)}"
+    within = median["verdict"] != OFF
+    if np.isnan(floor):
+        return (
+            f"that is {'within' if within else 'beyond'} {tolerance}, and one real run has no floor to hold it against"
+        )
+    spread = f"the real run differs from itself by {_percent(floor)}"
+    if median["verdict"] == WITHIN_FLOOR and floor > MAX_FLOOR:
+        return f"{spread}, too much to judge the simulator by"
+    if median["verdict"] == WITHIN_FLOOR:
+        return f"{spread}, so the two cannot be told apart"
+    return f"{spread}, so the error is real, {'yet within' if within else 'and beyond'} {tolerance}"
+
+
+def verdict_line(assessment: Assessment) -> str:
+    """Say the verdict on the run and what it rests on."""
+    if assessment.verdict == VOID:
+        void = assessment.gates[assessment.gates["status"] == VOID]
+        return "void ({})".format(
+            "; ".join(f"{row['gate']} {row['value']}, {row['detail']}" for row in void.to_dict("records"))
+        )
+    rows = assessment.comparison.percentiles
+    rows = rows[(rows["statistic"] != "mean") & (rows["verdict"] == assessment.verdict)]
+    rows = rows.sort_values("relative_error", key=abs, ascending=False, kind="stable")
+    worst = [
+        f"{NAMES[row['metric']]} {row['statistic'].upper()} {percent(row['relative_error'])}"
+        for row in rows.to_dict("records")
+    ]
+    if assessment.verdict not in (OFF, WITHIN_TOLERANCE):
+        return assessment.verdict
+    more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
+    return f"{assessment.verdict} ({', '.join(worst[:3])}{more})"
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -87,33 +138,62 @@ def comparison_table(comparison: Comparison) -> str:
     Returns
     -------
     str
-        Fixed-width lines of at most 80 characters, no newline at the end. An undefined figure is blank.
+        Fixed-width lines of at most 100 characters, no newline at the end. An undefined figure is blank.
     """
-    lines = [f"{'metric':<12}{'':<6}{'real ms':>14}{'sim ms':>14}{'error ms':>14}{'error':>11}{'n':>9}"]
+    header = f"{'metric':<12}{'':<5}{'real ms':>12}{'sim ms':>12}{'error ms':>12}{'error':>11}{'floor':>9}{'n':>9}"
+    lines = [f"{header}  verdict"]
     for group in _table(comparison):
         for index, row in enumerate(group["rows"]):
             name, n = (group["name"], f"{group['n']:,}") if index == 0 else ("", "")
-            cells = f"{row['real']:>14}{row['sim']:>14}{row['error']:>14}{row['relative']:>11}"
-            lines.append(f"{name:<12}{row['statistic']:<6}{cells}{n:>9}")
+            cells = f"{row['real']:>12}{row['sim']:>12}{row['error']:>12}{row['relative']:>11}{row['floor']:>9}"
+            lines.append(f"{name:<12}{row['statistic']:<5}{cells}{n:>9}  {row['verdict']}")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _context(comparison: Comparison, real: Run, sim: Run) -> dict[str, Any]:
+def _context(assessment: Assessment, real: Run, sim: Run) -> dict[str, Any]:
     """Everything that both reports say."""
+    comparison = assessment.comparison
     groups = _table(comparison)
+    return {
+        "headline": headline(assessment),
+        "verdict": assessment.verdict,
+        "verdict_line": verdict_line(assessment),
+        "tiles": [{"name": group["name"], **group["rows"][0]} for group in groups],
+        "compared": compared(real, sim),
+        "table": groups,
+        "gates": assessment.gates.to_dict("records"),
+        "attribution": _attribution(assessment.attribution),
+        "attribution_note": _attribution_note(assessment, real),
+        "distances": _distances(assessment),
+        "notes": comparison.notes or ["None: every request of both runs was compared, token for token."],
+        "caveats": len(comparison.notes),
+        "gates_open": int((assessment.gates["status"] != PASSED).sum()),
+        "limits": _limits(assessment),
+    }
+
+
+def _limits(assessment: Assessment) -> list[str]:
+    comparison = assessment.comparison
     limits = list(_LIMITS)
     n = len(comparison.per_request)
     if n < 100:
         limits.insert(1, f"With {counted('e2e', n)}, P99 rests on the slowest one or two.")
-    return {
-        "headline": headline(comparison),
-        "tiles": [{"name": group["name"], **group["rows"][0]} for group in groups],
-        "compared": _compared(real, sim),
-        "table": groups,
-        "notes": comparison.notes or ["None: every request of both runs was compared, token for token."],
-        "caveats": len(comparison.notes),
-        "limits": limits,
-    }
+    if comparison.num_repeats > 1:
+        limits.append(
+            f"A real figure is the mean of {comparison.num_repeats} real runs. The floor is half the 95 % prediction "
+            "interval for one more of them: an error within it is one that another real run could have."
+        )
+    else:
+        limits.append("There is one real run: how much another one would differ is not known (no floor).")
+    limits.append(
+        "The interval beside an error is its 95 % bootstrap confidence interval, had other requests of the same "
+        "traffic come (blocks of neighbours in order of arrival, the same ones for both runs)."
+    )
+    limits.append(
+        f"Verdict: within the floor, else within tolerance ({_percent(assessment.tolerance)} of the real figure), else "
+        "off. The run takes the worst verdict of P50, P90 and P99; a void gate makes it void."
+    )
+    return limits
 
 
 def _table(comparison: Comparison) -> list[dict[str, Any]]:
@@ -129,14 +209,60 @@ def _table(comparison: Comparison) -> list[dict[str, Any]]:
                 "sim": _ms(row["sim_ns"], digits),
                 "error": _ms(row["error_ns"], digits, sign=True),
                 "relative": percent(row["relative_error"]),
+                "interval": _interval(row["ci_low"], row["ci_high"]),
+                "floor": _percent(row["floor"]),
+                "verdict": row["verdict"],
             }
             for row in rows.to_dict("records")
         ]
-        n = int(rows["n_real"].iloc[0])
         groups.append(
-            {"name": NAMES[metric], "title": TITLES[metric], "n": n, "over": counted(metric, n), "rows": written}
+            {
+                "name": NAMES[metric],
+                "title": TITLES[metric],
+                "n": int(rows["n_real"].iloc[0]),
+                "over": taken_over(comparison, metric),
+                "rows": written,
+            }
         )
     return groups
+
+
+def _attribution(attribution: Attribution | str) -> list[dict[str, str]]:
+    if isinstance(attribution, str):
+        return []
+    rows = {(row["metric"], row["part"]): row for row in attribution.table().to_dict("records")}
+    return [
+        {
+            "part": part,
+            **{f"{metric}_ms": _ms(rows[metric, part]["mean_ns"], 3, sign=True) for metric in ("e2e", "ttft")},
+            **{f"{metric}_share": _percent(rows[metric, part]["share"]) for metric in ("e2e", "ttft")},
+        }
+        for part in (*PARTS, "total")
+    ]
+
+
+def _attribution_note(assessment: Assessment, real: Run) -> str:
+    if isinstance(assessment.attribution, str):
+        return assessment.attribution
+    of_first = f"of {real.path.name}, the first of {assessment.comparison.num_repeats} real runs, "
+    return (
+        f"Mean difference {of_first if assessment.comparison.num_repeats > 1 else ''}from the simulation. "
+        "Predictor: its time of each iteration that really ran, against the measured one. Between iterations: time in "
+        "which the real engine ran none. Dispatch lag: such time before the engine was handed the request. "
+        "Scheduling: the rest, other batches or waiting for them."
+    )
+
+
+def _distances(assessment: Assessment) -> list[dict[str, str]]:
+    groups = {metric: decimals(_of_metric(assessment.comparison, metric)) for metric in METRICS}
+    return [
+        {
+            "title": TITLES[row["metric"]],
+            "ks": "" if np.isnan(row["ks"]) else f"{row['ks']:.3f}",
+            "wasserstein": _ms(row["wasserstein_ns"], groups[row["metric"]]),
+        }
+        for row in assessment.distances.to_dict("records")
+    ]
 
 
 def _of_metric(comparison: Comparison, metric: str) -> pd.DataFrame:
@@ -151,80 +277,44 @@ def _ms(ns: float, digits: int, *, sign: bool = False) -> str:
     return f"{value:+,.{digits}f}" if sign and value else f"{value:,.{digits}f}"
 
 
-def _compared(real: Run, sim: Run) -> list[dict[str, str]]:
-    """List what the two runs say about themselves; a row that neither can fill is left out."""
-    of_real, of_sim = _identity(real), _identity(sim)
-    of_real["Engine"] = _look_up(real.meta, "engine.name", "backend", "params.backend.name")
-    of_sim["Engine"] = " ".join(filter(None, ["Vidur", _look_up(sim.meta, "env.versions.vidur")]))
-    of_real["Scheduler"] = _look_up(real.meta, "engine.details.scheduler")
-    of_sim["Scheduler"] = _look_up(sim.meta, "settings.scheduler", "params.vidur.scheduler.name")
-    of_real["Predictor"] = "none, measured"
-    of_sim["Predictor"] = _look_up(sim.meta, "predictor", "params.vidur.predictor.name")
-    return [
-        {"label": label, "real": of_real[label] or "not recorded", "sim": of_sim[label] or "not recorded"}
-        for label in of_sim
-        if of_real[label] or of_sim[label]
-    ]
+def _percent(fraction: float) -> str:
+    """Write a fraction that has no direction, as ``4.1 %``; empty when missing."""
+    return "" if np.isnan(fraction) else f"{100 * fraction:,.1f} %"
 
 
-def _identity(run: Run) -> dict[str, str]:
-    """Collect what both kinds of run record; settings in force go before those asked for."""
-    meta = run.meta
-    done = run.requests[is_ok(run.requests)]
-    failed = len(run.requests) - len(done)
-    commit = _look_up(meta, "git_commit")[:10]
-    seqs, tokens, blocks, size = (
-        _look_up(meta, f"engine.{key}", f"settings.{simulated}", f"params.backend.{key}")
-        for key, simulated in (
-            ("max_num_seqs", "batch_cap"),
-            ("max_num_batched_tokens", "token_budget"),
-            ("num_blocks", "num_blocks"),
-            ("block_size", "block_size"),
-        )
-    )
-    return {
-        "Run": _look_up(meta, "run_id") or run.path.name,
-        "Model": _look_up(meta, "model"),
-        "Hardware": _look_up(meta, "params.hardware.name", "hardware.hardware_id"),
-        "Ran on": _look_up(meta, "engine.details.device_name", "env.cuda_device_name", "env.cpu"),
-        "Data type": _look_up(meta, "engine.dtype", "params.hardware.dtype"),
-        "Engine": "",
-        "Scheduler": "",
-        "Predictor": "",
-        "Batch limits": f"{seqs} requests, {tokens} tokens" if seqs and tokens else "",
-        "KV cache": f"{blocks} blocks of {size} tokens" if blocks and size else "",
-        "Requests": f"{len(done):,} completed" + (f", {failed:,} failed" if failed else ""),
-        "Output tokens": f"{int(done['num_decode_tokens_actual'].sum()):,}",
-        "Workload": _look_up(meta, "workload_sha256")[:12] or "unknown",
-        "Ended": re.sub(r"\.\d+", "", _look_up(meta, "ended_at")).replace("T", " "),
-        "Code": f"{commit} with local changes" if commit and meta.get("git_dirty") else commit,
-    }
-
-
-def _look_up(meta: dict[str, Any], *keys: str) -> str:
-    """Find the first dotted key that holds a plain value; empty when none does."""
-    for key in keys:
-        value: Any = meta
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None and not isinstance(value, dict | list):
-            return " ".join(str(value).split())
-    return ""
+def _interval(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f"{percent(low)} to {percent(high)}"
 
 
 def _markdown(context: dict[str, Any], images: list[tuple[str, str]]) -> str:
-    lines = ["# Real run against simulation", "", context["headline"], "", "## What was compared", ""]
-    lines += _markdown_table(
-        ["", "Real", "Simulated"], [[row["label"], row["real"], row["sim"]] for row in context["compared"]]
-    )
+    lines = ["# Real run against simulation", "", context["headline"], "", f"Verdict: {context['verdict_line']}.", ""]
+    lines += ["## What was compared", ""]
+    lines += _markdown_table(["", "Real", "Simulated"], context["compared"], ["label", "real", "sim"])
     lines += ["", "## Latencies", ""]
     lines += _markdown_table(
-        ["Metric", "Statistic", "Real, ms", "Simulated, ms", "Error, ms", "Error", "Taken over"],
         [
-            [group["title"], row["statistic"], row["real"], row["sim"], row["error"], row["relative"], group["over"]]
+            *("Metric", "Statistic", "Real, ms", "Simulated, ms", "Error, ms", "Error", "95 % interval", "Floor"),
+            *("Verdict", "Taken over"),
+        ],
+        [
+            {**row, "title": group["title"], "over": group["over"]}
             for group in context["table"]
             for row in group["rows"]
         ],
+        ["title", "statistic", "real", "sim", "error", "relative", "interval", "floor", "verdict", "over"],
+    )
+    lines += ["", "## Gates", ""]
+    lines += _markdown_table(["Gate", "Status", "Value", ""], context["gates"], ["gate", "status", "value", "detail"])
+    lines += ["", "## Where the difference comes from", "", context["attribution_note"], ""]
+    if context["attribution"]:
+        lines += _markdown_table(
+            ["Part", "E2E, ms", "of E2E", "TTFT, ms", "of TTFT"],
+            context["attribution"],
+            ["part", "e2e_ms", "e2e_share", "ttft_ms", "ttft_share"],
+        )
+    lines += ["", "## Distances", ""]
+    lines += _markdown_table(
+        ["Metric", "Kolmogorov-Smirnov", "Wasserstein, ms"], context["distances"], ["title", "ks", "wasserstein"]
     )
     lines += ["", "## Caveats", "", *(f"- {note}" for note in context["notes"])]
     lines += ["", "## How to read this", "", *(f"- {limit}" for limit in context["limits"])]
@@ -232,12 +322,12 @@ def _markdown(context: dict[str, Any], images: list[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
-    cells = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return ["| " + " | ".join(row) + " |" for row in cells]
+def _markdown_table(header: list[str], rows: list[dict[str, str]], keys: list[str]) -> list[str]:
+    written = [[row[key].replace("|", "\\|") for key in keys] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *written)]
 
 
-def _charts(comparison: Comparison) -> list[str]:
+def _html(figures: dict[str, go.Figure]) -> list[str]:
     """Charts as HTML fragments; the first one brings plotly.js for all."""
     return [
         str(
@@ -248,5 +338,5 @@ def _charts(comparison: Comparison) -> list[str]:
                 config={"displayModeBar": False, "responsive": True},
             )
         )
-        for index, (name, figure) in enumerate(interactive_figures(comparison).items())
+        for index, (name, figure) in enumerate(figures.items())
     ]

@@ -4,31 +4,35 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
-from gpu_simulate_test.analysis.compare import Comparison, compare
-from gpu_simulate_test.analysis.load_metrics import load_run
+from gpu_simulate_test.analysis.assess import Assessment, assess
+from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.plots import write_cdf_plots
-from gpu_simulate_test.analysis.report import headline, write_report
+from gpu_simulate_test.analysis.report import headline, verdict_line, write_report
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import RunDir, ended_at, newest_runs, read_run_meta
 
 _log = logging.getLogger(__name__)
 
 
-def compare_runs(real_dir: Path, sim_dir: Path, run: RunDir, *, allow_mismatch: bool) -> Comparison:
+def compare_runs(
+    real_dir: Path, sim_dir: Path, run: RunDir, *, tolerance: float = 0.05, allow_mismatch: bool = False
+) -> Assessment:
     """Compare two finished runs and write everything but the metadata file.
 
     Parameters
     ----------
     real_dir, sim_dir : Path
-        Finished run directories.
+        Finished run directories; the real run's repeats are found beside it.
     run : RunDir
         The directory being written.
+    tolerance : float
+        A relative error up to this is good enough.
     allow_mismatch : bool
         See `gpu_simulate_test.analysis.compare.compare`.
 
     Returns
     -------
-    Comparison
+    Assessment
 
     Raises
     ------
@@ -37,14 +41,28 @@ def compare_runs(real_dir: Path, sim_dir: Path, run: RunDir, *, allow_mismatch: 
     MachineError
         The directory cannot be written.
     """
-    real, sim = load_run(real_dir, "real"), load_run(sim_dir, "vidur")
-    comparison = compare(real, sim, allow_mismatch=allow_mismatch)
-    plots = write_cdf_plots(comparison, run.path / "plots")
-    write_report(comparison, real, sim, run, plots)
-    _log.info(headline(comparison))
-    for note in comparison.notes:
+    repeats, sim = load_repeats(real_dir), load_run(sim_dir, "vidur")
+    assessment = assess(repeats, sim, tolerance=tolerance, allow_mismatch=allow_mismatch)
+    plots = write_cdf_plots(assessment.comparison, run.path / "plots")
+    write_report(assessment, repeats[0], sim, run, plots)
+    _log.info(headline(assessment))
+    _log.info("verdict: %s", verdict_line(assessment))
+    for note in assessment.comparison.notes:
         _log.info(note)
-    return comparison
+    return assessment
+
+
+def load_repeats(real_dir: Path) -> list[Run]:
+    """Read a real run and the repeats it names, itself first.
+
+    Raises
+    ------
+    ArtifactError
+        One of them is missing, incomplete or contradicts itself.
+    """
+    first = load_run(real_dir, "real")
+    others = first.meta.get("repeat_run_dirs", [])[1:]
+    return [first, *(load_run(real_dir.parent / str(name), "real") for name in others)]
 
 
 def find_pair(

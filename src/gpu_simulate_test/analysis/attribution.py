@@ -1,0 +1,174 @@
+"""Where the difference between two runs comes from: predictor, harness or scheduling.
+
+The predictor's time of every iteration of the *real* run separates what it gets wrong about a batch from what the
+simulated scheduler batches differently.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gpu_simulate_test.analysis.compare import Comparison
+from gpu_simulate_test.analysis.load_metrics import Run
+from gpu_simulate_test.analysis.samples import Floats, Ints, ints
+from gpu_simulate_test.io.tables import REAL_ITERATIONS, read_table
+
+KINDS = ("prefill", "decode", "mixed")
+PARTS = (*(f"predictor, {kind} batches" for kind in KINDS), "between iterations", "dispatch lag", "scheduling")
+METRICS = ("e2e", "ttft")
+NEEDS = "Attribution needs the predictor's time of the real iterations: run vidur-sim with real_run_dir={path}."
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What each part adds to the difference simulated - real.
+
+    Attributes
+    ----------
+    per_request : dict of str to pandas.DataFrame of shape (n_pairs, n_parts)
+        By metric (e2e, ttft); columns are `PARTS`, ns. A row sums to the request's difference.
+    """
+
+    per_request: dict[str, pd.DataFrame]
+
+    def table(self) -> pd.DataFrame:
+        """Means over the requests.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_metrics * (n_parts + 1), 4)
+            ``metric``, ``part`` (the last one is ``total``), ``mean_ns``, ``share`` of the total (NaN of a total of 0).
+        """
+        tables = []
+        for metric, parts in self.per_request.items():
+            means = parts.mean()
+            total = float(means.sum())
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "metric": metric,
+                        "part": [*PARTS, "total"],
+                        "mean_ns": [*means, total],
+                        "share": [value / total if total else np.nan for value in (*means, total)],
+                    }
+                )
+            )
+        return pd.concat(tables, ignore_index=True)
+
+
+def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
+    """Split the difference of every compared request, first repeat against simulation.
+
+    Over a request's window in the real run, arrival to completion (or to first token), with iterations that overlap it
+    partly counted in proportion:
+
+    - predictor: ``sum of overlap * (predicted / duration - 1)``, by what the batch held;
+    - dispatch lag: minus the time before submission in which no iteration ran;
+    - between iterations: minus the rest of the time in which none ran, which the simulator does not have;
+    - scheduling: what remains, that is other batches, or waiting for them.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    real : Run
+        The first repeat.
+    sim : Run
+        Its directory holds ``real_iterations.csv``, which vidur-sim writes when given the real run.
+
+    Returns
+    -------
+    Attribution or str
+        A sentence that says what is missing, when something is.
+    """
+    path = sim.path / REAL_ITERATIONS.filename
+    if not path.is_file() or real.iterations is None or real.iterations.empty:
+        return NEEDS.format(path=real.path)
+    iterations = real.iterations.sort_values("start_time_ns", kind="stable", ignore_index=True)
+    predicted = read_table(path, REAL_ITERATIONS).set_index("iteration_id")["predicted_ns"]
+    same_ids = predicted.index.is_unique and set(predicted.index) == set(iterations["iteration_id"])
+    if not same_ids or not _made_from(real, sim):
+        return "No attribution: the predicted iterations are not those of this real run. " + NEEDS.format(
+            path=real.path
+        )
+    start, end = ints(iterations["start_time_ns"]), ints(iterations["end_time_ns"])
+    if (start[1:] < end[:-1]).any():
+        return "No attribution: iterations of the real run overlap, so its time cannot be divided among them."
+    excess = ints(predicted.loc[iterations["iteration_id"]]) - (end - start)
+    timeline = _Timeline(start, end, excess, _kind_of(iterations))
+
+    latencies, other = comparison.real.latencies, comparison.sim.latencies
+    arrival = ints(latencies["arrival_time_ns"])
+    submit = _submit_times(real, latencies, arrival)
+    per_request = {}
+    for metric in METRICS:
+        of_real, of_sim = ints(latencies[f"{metric}_ns"]), ints(other[f"{metric}_ns"])
+        per_request[metric] = timeline.parts(arrival, submit, arrival + of_real, of_sim - of_real)
+    return Attribution(per_request)
+
+
+@dataclass(frozen=True)
+class _Timeline:
+    """The real run's iterations as running totals, piecewise linear in time.
+
+    Attributes
+    ----------
+    start, end, excess : ndarray of shape (n_iterations,)
+        In order and without overlap; ``excess`` = predicted - measured duration, ns.
+    kind : ndarray of shape (n_iterations,)
+        Index into `KINDS`.
+    """
+
+    start: Ints
+    end: Ints
+    excess: Ints
+    kind: Ints
+
+    def parts(self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints) -> pd.DataFrame:
+        """Split `difference`; every argument is of shape (n_requests,), ns."""
+        columns: dict[str, Floats] = {}
+        for index, kind in enumerate(KINDS):
+            columns[f"predictor, {kind} batches"] = self._between(
+                np.where(self.kind == index, self.excess, 0), arrival, completion
+            )
+        busy = self.end - self.start
+        submit = np.minimum(submit, completion)
+        lag: Floats = (submit - arrival) - self._between(busy, arrival, submit)
+        idle: Floats = (completion - submit) - self._between(busy, submit, completion)
+        columns["between iterations"] = -idle
+        columns["dispatch lag"] = -lag
+        columns["scheduling"] = difference - np.sum(list(columns.values()), axis=0)
+        return pd.DataFrame(columns, columns=list(PARTS))
+
+    def _between(self, amount: Ints, since: Ints, until: Ints) -> Floats:
+        """Total of `amount`, spread evenly over each iteration, from `since` to `until`."""
+        zero = self.start[0]  # a wall clock's nanoseconds are beyond the reach of a float
+        knots = np.column_stack([self.start, self.end]).ravel() - zero
+        before = np.cumsum(amount) - amount
+        total = np.column_stack([before, before + amount]).ravel()
+        until_then: Floats = np.interp(until - zero, knots, total)
+        since_then: Floats = np.interp(since - zero, knots, total)
+        return until_then - since_then
+
+
+def _made_from(real: Run, sim: Run) -> bool:
+    """False when the simulated run says it was given another real run, or this one before it was measured again."""
+    given, started, ended = sim.meta.get("real_run_dir"), sim.meta.get("started_at"), real.meta.get("ended_at")
+    if given and Path(given).name not in (real.path.name, real.meta.get("run_id")):
+        return False
+    return not (started and ended) or datetime.fromisoformat(ended) <= datetime.fromisoformat(started)
+
+
+def _kind_of(iterations: pd.DataFrame) -> Ints:
+    prefill, decode = (ints(iterations[f"num_{kind}_seqs"]) > 0 for kind in ("prefill", "decode"))
+    kinds: Ints = np.select([prefill & decode, decode], [KINDS.index("mixed"), KINDS.index("decode")], 0)
+    return kinds
+
+
+def _submit_times(real: Run, latencies: pd.DataFrame, arrival: Ints) -> Ints:
+    """Submission of each compared request; its arrival where the run does not record it."""
+    if "submit_time_ns" not in real.requests:
+        return arrival
+    return ints(real.requests.set_index("request_id").loc[latencies["request_id"], "submit_time_ns"])

@@ -1,0 +1,81 @@
+"""A trace of both runs for chrome://tracing or ui.perfetto.dev.
+
+Trace Event Format (Google, 2016): complete events (``ph`` X) with times in microseconds.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.samples import ints
+
+MAX_REQUESTS = 200
+_PHASES = (
+    ("queue", "arrival_time_ns", "first_scheduled_time_ns"),
+    ("prefill", "first_scheduled_time_ns", "first_token_time_ns"),
+    ("decode", "first_token_time_ns", "completion_time_ns"),
+)
+_ITERATION_ARGUMENTS = ("num_prefill_tokens", "num_prefill_seqs", "num_decode_seqs", "kv_tokens_decode")
+
+
+def trace_json(real: Run, sim: Run) -> str:
+    """Trace of the first `MAX_REQUESTS` requests to arrive, and of the iterations that ran meanwhile.
+
+    Parameters
+    ----------
+    real, sim : Run
+        Processes 1 and 2 of the trace; both start at their first arrival. Thread 0 is the engine, every other
+        thread one request.
+
+    Returns
+    -------
+    str
+        JSON, one event a line.
+    """
+    events = [*_events(real, 1, "real"), *_events(sim, 2, "sim")]
+    lines = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
+    return '{"displayTimeUnit":"ms","traceEvents":[\n' + lines + "\n]}\n"
+
+
+def _events(run: Run, pid: int, name: str) -> list[dict[str, Any]]:
+    done = run.requests[is_ok(run.requests)].sort_values("arrival_time_ns", kind="stable").head(MAX_REQUESTS)
+    zero = int(done["arrival_time_ns"].min()) if len(done) else 0
+    events = [_named(pid, 0, "process_name", name), _named(pid, 0, "thread_name", "engine iterations")]
+    if run.iterations is not None and len(done):
+        events += _iterations(run.iterations, pid, zero, int(done["completion_time_ns"].max()))
+    phases = [phase for phase in _PHASES if {phase[1], phase[2]} <= set(done.columns)]
+    if len(phases) < len(_PHASES):  # a foreign run without first_scheduled_time_ns
+        phases = [("queue and prefill", "arrival_time_ns", "first_token_time_ns"), _PHASES[2]]
+    lengths = done[["request_id", "num_prefill_tokens", "num_decode_tokens_actual"]].to_numpy(dtype=np.int64)
+    times = {column: ints(done[column]) for phase in phases for column in phase[1:]}
+    for row, (request_id, prompt, output) in enumerate(lengths.tolist()):
+        tid = row + 1
+        events.append(_named(pid, tid, "thread_name", f"request {request_id}"))
+        for phase, since, until in phases:
+            begin, end = int(times[since][row]), int(times[until][row])
+            if end > begin:
+                arguments = {"request": request_id, "prompt tokens": prompt, "output tokens": output}
+                events.append(_event(phase, pid, tid, begin - zero, end - begin, arguments))
+    return events
+
+
+def _iterations(frame: pd.DataFrame, pid: int, zero: int, until: int) -> list[dict[str, Any]]:
+    shown = frame[(frame["start_time_ns"] < until) & (frame["end_time_ns"] > zero)]
+    start, end, ids = (ints(shown[name]) for name in ("start_time_ns", "end_time_ns", "iteration_id"))
+    arguments = shown[list(_ITERATION_ARGUMENTS)].to_dict("records")
+    return [
+        _event(f"iteration {ids[i]}", pid, 0, int(start[i]) - zero, int(end[i] - start[i]), arguments[i])
+        for i in range(len(shown))
+    ]
+
+
+def _event(name: str, pid: int, tid: int, start_ns: int, duration_ns: int, args: Any) -> dict[str, Any]:
+    times = {"ts": start_ns / 1000, "dur": duration_ns / 1000}
+    return {"name": name, "ph": "X", "pid": pid, "tid": tid, **times, "args": args}
+
+
+def _named(pid: int, tid: int, kind: str, name: str) -> dict[str, Any]:
+    return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "args": {"name": name}}
