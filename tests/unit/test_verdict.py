@@ -36,19 +36,24 @@ COMPOSITION = dict.fromkeys(
 @pytest.mark.parametrize(
     ("error", "floor", "relative", "word"),
     [
-        (3.0, 3.0, 0.9, "within the floor"),
-        (-3.1, 3.0, -0.05, "within tolerance"),
-        (3.1, 3.0, 0.051, "off"),
-        (1.0, None, 0.05, "within tolerance"),
-        (1.0, None, -0.2, "off"),
+        (20.0, 0.2, 0.20, "within the floor"),
+        (-21.0, 0.2, -0.21, "off"),
+        (-4.0, 0.02, -0.04, "within tolerance"),
+        (6.0, 0.02, 0.06, "off"),
+        (3.0, 0.9, 0.03, "within tolerance"),
+        (50.0, 0.9, 0.50, "too noisy to judge"),
+        (5.0, None, 0.05, "within tolerance"),
+        (20.0, None, -0.2, "off"),
         (1.0, None, None, "not judged"),
         (None, None, None, "not judged"),
     ],
 )
-def test_a_figure_is_judged_by_the_floor_first(
+def test_a_figure_is_judged_by_a_floor_that_is_narrow_enough_then_by_the_tolerance(
     error: float | None, floor: float | None, relative: float | None, word: str
 ) -> None:
-    table = pd.DataFrame({"error_ns": [error], "floor_ns": [floor], "relative_error": [relative]}, dtype=float)
+    """The real figure is 100 ns."""
+    columns = {"error_ns": error, "floor": floor, "floor_ns": floor and 100 * floor, "relative_error": relative}
+    table = pd.DataFrame({name: [value] for name, value in columns.items()}, dtype=float)
     assert judge(table, 0.05) == [word]
 
 
@@ -67,9 +72,11 @@ def test_the_run_is_as_good_as_its_worst_percentile(words: list[str], status: st
     assert verdict_of(table, pd.DataFrame({"status": ["passed", status]})) == verdict
 
 
-def test_real_runs_that_differ_among_themselves_excuse_as_much(tmp_path: Path) -> None:
-    apart = runs(tmp_path / "a", [20, 22, 27], 25)
+def test_real_runs_that_differ_among_themselves_excuse_as_much_until_they_prove_nothing(tmp_path: Path) -> None:
+    apart = runs(tmp_path / "a", [22, 22.4, 23], 24)
     assert row(apart, "ttft")["verdict"] == "within the floor"
+    noisy = runs(tmp_path / "c", [20, 22, 27], 25)
+    assert row(noisy, "ttft")["verdict"] == noisy.verdict == "too noisy to judge"
     alike = runs(tmp_path / "b", [20, 20.1, 20.2], 25)
     assert row(alike, "ttft")["verdict"] == "off"
     assert alike.verdict == "off"

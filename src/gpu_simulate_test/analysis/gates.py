@@ -9,14 +9,14 @@ from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.identity import HARDWARE, look_up
 from gpu_simulate_test.analysis.load_metrics import Run, is_ok
 from gpu_simulate_test.analysis.samples import Ints, ints
+from gpu_simulate_test.analysis.verdict import MAX_FLOOR, VOID
 
-PASSED, FLAGGED, VOID = "passed", "flagged", "void"
+PASSED, FLAGGED = "passed", "flagged"
 COLUMNS = ("gate", "status", "value", "detail")
 _MAX_FAILED = 0.05
 _MAX_LAG = 0.05  # of the median TTFT
 _MAX_OUTSIDE, _VOID_OUTSIDE = 0.01, 0.20
 _MAX_HELD_OUT = 0.05
-MAX_FLOOR = 0.20
 _MAX_SPEED = 0.05
 _SETTINGS = (
     ("KV blocks", "num_blocks", "num_blocks"),

@@ -17,13 +17,13 @@ from gpu_simulate_test.analysis.assess import Assessment
 from gpu_simulate_test.analysis.attribution import PARTS, Attribution
 from gpu_simulate_test.analysis.charts import interactive_figures, waterfalls
 from gpu_simulate_test.analysis.compare import Comparison
-from gpu_simulate_test.analysis.gates import MAX_FLOOR, PASSED
+from gpu_simulate_test.analysis.gates import PASSED
 from gpu_simulate_test.analysis.identity import compared
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.plots import NS_PER_MS, TITLES, counted, decimals, percent, taken_over
 from gpu_simulate_test.analysis.samples import METRICS
 from gpu_simulate_test.analysis.trace import trace_json
-from gpu_simulate_test.analysis.verdict import OFF, VOID, WITHIN_FLOOR, WITHIN_TOLERANCE
+from gpu_simulate_test.analysis.verdict import MAX_FLOOR, OFF, TOO_NOISY, VOID, WITHIN_FLOOR, WITHIN_TOLERANCE
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.tables import write_table
 
@@ -105,7 +105,7 @@ def _against(median: Mapping[Any, Any], assessment: Assessment) -> str:
             f"that is {'within' if within else 'beyond'} {tolerance}, and one real run has no floor to hold it against"
         )
     spread = f"the real run differs from itself by {_percent(floor)}"
-    if median["verdict"] == WITHIN_FLOOR and floor > MAX_FLOOR:
+    if median["verdict"] == TOO_NOISY:
         return f"{spread}, too much to judge the simulator by"
     if median["verdict"] == WITHIN_FLOOR:
         return f"{spread}, so the two cannot be told apart"
@@ -190,8 +190,9 @@ def _limits(assessment: Assessment) -> list[str]:
         "traffic come (blocks of neighbours in order of arrival, the same ones for both runs)."
     )
     limits.append(
-        f"Verdict: within the floor, else within tolerance ({_percent(assessment.tolerance)} of the real figure), else "
-        "off. The run takes the worst verdict of P50, P90 and P99; a void gate makes it void."
+        f"Verdict: within a floor of at most {_percent(MAX_FLOOR)}, else within tolerance "
+        f"({_percent(assessment.tolerance)} of the real figure), else too noisy to judge where a wider floor would "
+        "excuse it, else off. The run takes the worst verdict of P50, P90 and P99; a void gate makes it void."
     )
     return limits
 

@@ -6,8 +6,9 @@ import pandas as pd
 from gpu_simulate_test.analysis.samples import PERCENTILES
 
 WITHIN_FLOOR, WITHIN_TOLERANCE, OFF = "within the floor", "within tolerance", "off"
-NOT_JUDGED, VOID = "not judged", "void"
-_WORSE = (NOT_JUDGED, WITHIN_FLOOR, WITHIN_TOLERANCE, OFF)
+TOO_NOISY, NOT_JUDGED, VOID = "too noisy to judge", "not judged", "void"
+_WORSE = (NOT_JUDGED, WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, OFF)
+MAX_FLOOR = 0.20  # real runs further apart than this excuse any simulator, and so prove nothing
 
 
 def judge(percentiles: pd.DataFrame, tolerance: float) -> list[str]:
@@ -24,11 +25,19 @@ def judge(percentiles: pd.DataFrame, tolerance: float) -> list[str]:
     -------
     list of str of length n_rows
         ``within the floor``: another real run could differ as much. ``within tolerance``: more than that, or no
-        floor is known, yet small. ``off``. ``not judged``: a figure is missing.
+        floor is known, yet small. ``too noisy to judge``: neither, but another real run could differ as much, for
+        the floor is above `MAX_FLOOR`. ``off``. ``not judged``: a figure is missing.
     """
     error, relative = percentiles["error_ns"].abs(), percentiles["relative_error"].abs()
-    known = [error <= percentiles["floor_ns"], relative <= tolerance, relative > tolerance]
-    return [str(word) for word in np.select(known, [WITHIN_FLOOR, WITHIN_TOLERANCE, OFF], NOT_JUDGED)]
+    below_floor = error <= percentiles["floor_ns"]
+    known = [
+        below_floor & (percentiles["floor"] <= MAX_FLOOR),
+        relative <= tolerance,
+        below_floor,
+        relative > tolerance,
+    ]
+    words = [WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, OFF]
+    return [str(word) for word in np.select(known, words, NOT_JUDGED)]
 
 
 def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
