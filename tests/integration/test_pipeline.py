@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from omegaconf import OmegaConf
 
-from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, read_table
-from tests.integration.commands import run, run_dir
+from gpu_simulate_test.io.tables import ITERATION_METRICS, REAL_ITERATIONS, REQUEST_METRICS, TOKEN_METRICS, read_table
+from tests.integration.commands import error_line, run, run_dir
 
 
 def meta(path: Path, name: str = "run_meta.json") -> dict[str, object]:
@@ -64,6 +65,50 @@ def test_the_real_engines_settings_are_read_back_and_simulated(real: Path, sim: 
     assert isinstance(engine, dict) and isinstance(settings, dict)
     assert engine["num_blocks"] == settings["num_blocks"] == 64
     assert engine["max_num_batched_tokens"] == settings["token_budget"] == 32
+
+
+def test_the_simulation_runs_at_the_speed_the_machine_had_in_the_real_run(
+    settings: tuple[str, ...], real: Path, profile: Path, sim: Path, tmp_path: Path
+) -> None:
+    bursts = [meta(path)["reference_ns"] for path in (real, real.with_name(f"{real.name}-r2"))]
+    profiled = meta(sim)["reference_ns"]
+    assert meta(sim)["machine_speed"] == pytest.approx(sum(bursts) / 2 / profiled)  # type: ignore[arg-type, operator]
+    plain = run_dir(run("vidur-sim", *settings, f"real_run_dir={real}", "match_speed=false"))
+    assert meta(plain)["machine_speed"] == 1.0
+    scaled, unscaled = (read_table(path / "iteration_metrics.csv", ITERATION_METRICS) for path in (sim, plain))
+    ratio = scaled["predicted_ns"][0] / unscaled["predicted_ns"][0]
+    assert ratio == pytest.approx(meta(sim)["machine_speed"], rel=1e-3)
+
+
+def test_the_predictors_time_of_every_real_iteration_is_kept_for_the_attribution(real: Path, sim: Path) -> None:
+    of_real = read_table(real / ITERATION_METRICS.filename, ITERATION_METRICS)
+    predicted = read_table(sim / REAL_ITERATIONS.filename, REAL_ITERATIONS)
+    assert predicted["iteration_id"].tolist() == of_real["iteration_id"].tolist()
+    assert (predicted["predicted_ns"] > 0).all()
+
+
+def test_the_attribution_adds_up_to_the_difference(comparison: Path) -> None:
+    parts = pd.read_csv(comparison / "attribution.csv")
+    for _, rows in parts.groupby("metric"):
+        total = rows.loc[rows["part"] == "total", "mean_ns"].item()
+        assert rows.loc[rows["part"] != "total", "mean_ns"].sum() == pytest.approx(total, abs=2)
+
+
+def test_gate_exits_5_when_the_verdict_is_off_and_the_comparison_is_kept(
+    settings: tuple[str, ...], real: Path, sim: Path, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    for name in ("request_metrics.csv", "token_metrics.csv"):
+        table = pd.read_csv(sim / name)
+        for column in table.columns[table.columns.str.endswith("_ns")]:
+            if column not in ("arrival_time_ns", "submit_time_ns"):
+                table[column] = table[column] * 40
+        table.to_csv(slow / name, index=False)
+    (slow / "run_meta.json").write_text(json.dumps(meta(sim) | {"run_id": "slow"}))
+    done = run("compare-runs", f"output.root={tmp_path}", f"real_run_dir={real}", f"sim_run_dir={slow}", "gate=true")
+    assert "off" in error_line(done, 5)
+    assert len(list(tmp_path.glob("comparisons/*/run_meta.json"))) == 1
 
 
 def test_the_profile_has_vidurs_columns(profile: Path) -> None:

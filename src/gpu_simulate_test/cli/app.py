@@ -54,7 +54,8 @@ def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     register_resolvers()
-    sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
+    if not {"-m", "--multirun"} & set(sys.argv):  # a quoted list would be one value, not a sweep
+        sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
     exit_codes = [0]
 
     def job(config: DictConfig) -> None:

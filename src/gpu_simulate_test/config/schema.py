@@ -211,7 +211,7 @@ class WorkloadSpecConfig(StageConfig):
 class RealBenchConfig(StageConfig):
     """Settings of real-bench."""
 
-    repeats: int = 1
+    repeats: int = 3
 
     def __post_init__(self) -> None:
         _at_least("repeats", self.repeats, 1)

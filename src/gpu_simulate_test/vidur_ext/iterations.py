@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.engine import Composition, Engine, EngineRequest, Step
+from gpu_simulate_test.engine import Clock, Composition, Engine, EngineRequest, Step, reference_burst
 from gpu_simulate_test.vidur_ext.operators import Reach, powers_of_two
 from gpu_simulate_test.vidur_ext.predictor import COMPOSITION
 
@@ -101,10 +101,12 @@ class Drift:
     times_ns: list[int] = field(default_factory=list)
     burst_ns: list[int] = field(default_factory=list)
 
-    def add(self, time_ns: int, burst_ns: int) -> None:
-        """Record a burst that ended at `time_ns`."""
-        self.times_ns.append(time_ns)
-        self.burst_ns.append(burst_ns)
+    def watch(self, engine: Engine, clock: Clock) -> None:
+        """Time a reference burst, unless the last one is recent: bursts take a twentieth of the time."""
+        if self.times_ns and clock.now_ns() - self.times_ns[-1] < 20 * self.burst_ns[-1]:
+            return
+        self.burst_ns.append(reference_burst(engine))
+        self.times_ns.append(clock.now_ns())
 
     @property
     def reference_ns(self) -> int:
@@ -125,7 +127,7 @@ def iteration_table(steps: Sequence[Step], drift: Drift) -> pd.DataFrame:
         asdict(Composition.of(step.batch)) | {"ns": (step.end_ns - step.start_ns) / slow}
         for step, slow in zip(steps, slowness, strict=True)
     ]
-    grouped = pd.DataFrame(rows, columns=[*COMPOSITION, "ns"]).groupby(list(COMPOSITION))["ns"]
+    grouped = pd.DataFrame(rows, columns=[*COMPOSITION, "ns"], dtype=float).groupby(list(COMPOSITION))["ns"]
     table = pd.DataFrame(
         {
             "repeats": grouped.size(),

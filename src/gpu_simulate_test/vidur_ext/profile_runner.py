@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import HydraRecord, VidurProfileConfig
-from gpu_simulate_test.engine import Clock, EngineInfo, ProfilableEngine, Step, reference_burst
+from gpu_simulate_test.engine import Clock, EngineInfo, ProfilableEngine, Step
 from gpu_simulate_test.io.files import write_atomic, write_json
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
@@ -115,7 +115,7 @@ def profile(
             "operators": f"{config.vidur.profiling.repeats} timed repeats after 2 untimed ones, "
             + ("CUDA events" if info.device == "cuda" else "monotonic clock"),
             "iterations": "whole engine steps of synthetic bursts, in shuffled rounds, scaled to the machine's "
-            "median speed by a reference burst before each",
+            "median speed by reference bursts in between",
         },
     }
     write_json(bundle / PROFILE_META, meta)
@@ -165,8 +165,7 @@ def _profile_iterations(
             for episode, into in order:
                 if time.monotonic() > deadline and steps:
                     return steps, held_out, rounds, drift
-                burst = reference_burst(engine)
-                drift.add(clock.now_ns(), burst)
+                drift.watch(engine, clock)
                 into.extend(run_episode(engine, episode, config.model.vocab_size))
                 bar.update()
             rounds += 1

@@ -14,7 +14,7 @@ PROFILE_META = "profile_meta.json"
 MLP, ATTENTION, ITERATION = "mlp.csv", "attention.csv", "iteration.csv"
 
 # What a profile is valid for: the simulated settings must be the profiled ones.
-IDENTITY = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_layers")
+IDENTITY = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_threads", "num_layers")
 
 
 def bundle_dir(root: Path, device: str, model_id: str) -> Path:
@@ -30,6 +30,7 @@ def identity(config: StageConfig) -> dict[str, Any]:
         "backend": config.backend.name,
         "dtype": config.hardware.dtype,
         "attn_implementation": config.backend.attn_implementation,
+        "num_threads": config.backend.num_threads,
         "num_layers": config.model.num_layers,
     }
 
