@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from gpu_simulate_test.io.tables import ITERATION_METRICS, REAL_ITERATIONS, REQUEST_METRICS, TOKEN_METRICS, read_table
+from gpu_simulate_test.io.tables import (
+    ITERATION_METRICS,
+    REAL_ITERATIONS,
+    REQUEST_METRICS,
+    TOKEN_METRICS,
+    read_table,
+    write_table,
+)
 from tests.integration.commands import error_line, run, run_dir
 
 
@@ -99,12 +106,14 @@ def test_gate_exits_5_when_the_verdict_is_off_and_the_comparison_is_kept(
 ) -> None:
     slow = tmp_path / "slow"
     slow.mkdir()
-    for name in ("request_metrics.csv", "token_metrics.csv"):
-        table = pd.read_csv(sim / name)
-        for column in table.columns[table.columns.str.endswith("_ns")]:
+    for table in (REQUEST_METRICS, TOKEN_METRICS):
+        frame = read_table(sim / table.filename, table)
+        for column in frame.columns[frame.columns.str.endswith("_ns")]:
             if column not in ("arrival_time_ns", "submit_time_ns"):
-                table[column] = table[column] * 40
-        table.to_csv(slow / name, index=False)
+                frame[column] = frame[column] * 40
+        if table is REQUEST_METRICS:
+            frame["ttft_ns"] = frame["first_token_time_ns"] - frame["arrival_time_ns"]
+        write_table(slow / table.filename, frame)
     (slow / "run_meta.json").write_text(json.dumps(meta(sim) | {"run_id": "slow"}))
     done = run("compare-runs", f"output.root={tmp_path}", f"real_run_dir={real}", f"sim_run_dir={slow}", "gate=true")
     assert "off" in error_line(done, 5)
