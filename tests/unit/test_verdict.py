@@ -77,6 +77,8 @@ def test_real_runs_that_differ_among_themselves_excuse_as_much_until_they_prove_
     assert row(apart, "ttft")["verdict"] == "within the floor"
     noisy = runs(tmp_path / "c", [20, 22, 27], 25)
     assert row(noisy, "ttft")["verdict"] == noisy.verdict == "too noisy to judge"
+    near = runs(tmp_path / "d", [20, 22, 27], 23.5)
+    assert row(near, "ttft")["verdict"] == "within tolerance"
     alike = runs(tmp_path / "b", [20, 20.1, 20.2], 25)
     assert row(alike, "ttft")["verdict"] == "off"
     assert alike.verdict == "off"

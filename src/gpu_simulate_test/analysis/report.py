@@ -109,6 +109,8 @@ def _against(median: Mapping[Any, Any], assessment: Assessment) -> str:
         return f"{spread}, too much to judge the simulator by"
     if median["verdict"] == WITHIN_FLOOR:
         return f"{spread}, so the two cannot be told apart"
+    if abs(median["error_ns"]) <= median["floor_ns"]:  # under a floor too wide to excuse anything by itself
+        return f"{spread}, and the error is within {tolerance}"
     return f"{spread}, so the error is real, {'yet within' if within else 'and beyond'} {tolerance}"
 
 
