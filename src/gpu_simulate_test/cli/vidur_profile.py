@@ -25,7 +25,7 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
         clock = MonotonicClock()
         engine = create_engine(config.backend, config.model, config.hardware, clock)
         try:
-            meta = profile(config, record, workload, engine, clock, root, target)
+            meta = profile(config, workload, engine, clock, root, target)
         finally:
             engine.close()
         target.finish(

@@ -45,7 +45,7 @@ def _tokens(recording: Recording) -> pd.DataFrame:
 
 def _requests(workload: Workload, recording: Recording, tokens: pd.DataFrame, backend: str) -> pd.DataFrame:
     ids = workload.lengths["request_id"].to_numpy()
-    times = tokens.groupby("request_id")["token_time_ns"].agg(["first", "last", "size"]).reindex(ids)
+    times = tokens.groupby("request_id")["token_time_ns"].agg(["first", "last"]).reindex(ids)
     failures = {failure.request_id: failure for failure in recording.failures}
     preempted = Counter(request_id for step in recording.steps for request_id in step.preempted)
     made = Counter(token.request_id for step in recording.steps for token in step.tokens)

@@ -17,6 +17,7 @@ from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, r
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
+from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
@@ -168,10 +169,6 @@ def _summary(run_id: str, metrics: Metrics, info: EngineInfo, workload: Workload
         f"- served: {int(ok.sum())}; failed: {int((~ok).sum())}",
         f"- iterations: {len(metrics.iterations)}; output tokens: {len(tokens)}",
     ]
-    for name, values in (("TTFT", requests["ttft_ns"]), ("TBT", tokens["token_latency_ns"])):
-        known = values.dropna().to_numpy(dtype="float64") / 1e6
-        if known.size:
-            p50, p90, p99 = np.percentile(known, [50, 90, 99])
-            lines.append(f"- {name}: P50 {p50:.3f} ms, P90 {p90:.3f} ms, P99 {p99:.3f} ms")
+    lines += latency_lines(requests, tokens)
     lines.append("- not deterministic: times depend on the machine and on what else runs on it")
     return "\n".join(lines) + "\n"

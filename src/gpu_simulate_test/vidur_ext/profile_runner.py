@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gpu_simulate_test.config.schema import HydraRecord, VidurProfileConfig
+from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, ProfilableEngine, Step
 from gpu_simulate_test.io.files import write_atomic, write_json
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
@@ -63,7 +63,6 @@ def reach_of(workload: Workload, info: EngineInfo) -> Reach:
 
 def profile(
     config: VidurProfileConfig,
-    record: HydraRecord,
     workload: Workload,
     engine: ProfilableEngine,
     clock: Clock,
@@ -147,8 +146,7 @@ def _profile_iterations(
     deadline = time.monotonic() + settings.budget_s
     planned = plan_episodes(reach) + [random_episode(reach, seed) for seed in range(_RANDOM_EPISODES)]
     held_out_plan = [random_episode(reach, 1000 + seed) for seed in range(_HELD_OUT_EPISODES)]
-    for step in run_episode(engine, planned[0], config.model.vocab_size):
-        del step  # the first one warms the engine up
+    list(run_episode(engine, planned[0], config.model.vocab_size))  # the first one warms the engine up
     steps: list[Step] = []
     held_out: list[Step] = []
     drift = Drift()

@@ -15,6 +15,7 @@ from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, read_run_meta
+from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import (
     ITERATION_METRICS,
     REAL_ITERATIONS,
@@ -276,9 +277,6 @@ def _summary(
         f"- times scaled by {speed:.3f}, the machine's slowness during the real run against the profile's",
         f"- preemptions: {int(requests['num_preemptions'].sum())}",
     ]
-    for name, values in (("TTFT", requests["ttft_ns"]), ("TBT", tokens["token_latency_ns"].dropna())):
-        if len(values):
-            p50, p90, p99 = np.percentile(values.to_numpy(dtype=float) / 1e6, [50, 90, 99])
-            lines.append(f"- {name}: P50 {p50:.3f} ms, P90 {p90:.3f} ms, P99 {p99:.3f} ms")
+    lines += latency_lines(requests, tokens)
     lines.append("- deterministic: the same profile and workload give the same tables")
     return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """One Vidur simulation: our workload in, every iteration out."""
 
+import itertools
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
@@ -162,10 +163,10 @@ def _recorder(
 ) -> Callable[[float, Any, Any, float], None]:
     """Called by Vidur at the end of every batch, after its requests were updated."""
     restarts = dict.fromkeys(index_of, 0)
+    numbers = itertools.count()
 
     def record(time: float, batch: Any, replica_id: Any, memory_usage: float) -> None:
-        number = batch_number[0]
-        batch_number[0] += 1
+        number = next(numbers)
         iteration = result.iterations[number]
         iteration.start_ns, iteration.end_ns = round(batch.scheduled_at * 1e9), round(time * 1e9)
         for request in batch.requests:
@@ -180,7 +181,6 @@ def _recorder(
                 result.token_iterations[index].append(number)
         on_finished(sum(request.completed for request in batch.requests))
 
-    batch_number = [0]
     return record
 
 
