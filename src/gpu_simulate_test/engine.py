@@ -74,6 +74,8 @@ class Composition:
         Cached tokens that the prefill chunks, and the decoding sequences, attend to.
     prefill_pairs : int
         Query-key pairs of the prefill chunks, the sum of ``q x (cached + q)``.
+    max_kv_decode : int
+        Cached tokens of the decoding sequence that has most: a GPU waits for it when others are done.
     """
 
     num_prefill_tokens: int
@@ -82,6 +84,7 @@ class Composition:
     kv_tokens_prefill: int
     kv_tokens_decode: int
     prefill_pairs: int
+    max_kv_decode: int
 
     @classmethod
     def of(cls, batch: Sequence[ScheduledSeq]) -> "Composition":
@@ -94,6 +97,7 @@ class Composition:
             kv_tokens_prefill=sum(seq.num_cached for seq in prefill),
             kv_tokens_decode=sum(seq.num_cached for seq in batch if not seq.is_prefill),
             prefill_pairs=sum(seq.num_tokens * (seq.num_cached + seq.num_tokens) for seq in prefill),
+            max_kv_decode=max((seq.num_cached for seq in batch if not seq.is_prefill), default=0),
         )
 
 
@@ -159,20 +163,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the engine."""
-
-
-def reference_burst(engine: Engine) -> int:
-    """Time of a fixed little burst, ns: how fast this machine is at this moment.
-
-    The same two requests on every occasion, so that two times tell two states of one machine apart.
-    """
-    for index in range(2):
-        engine.submit(EngineRequest(-1_000_000 - index, range(3, 67), 8))
-    total = 0
-    while engine.has_unfinished():
-        step = engine.step()
-        total += step.end_ns - step.start_ns
-    return total
 
 
 class Operators(Protocol):

@@ -1,6 +1,9 @@
 """The five commands, one after another, on the CPU."""
 
 import json
+import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +18,7 @@ from gpu_simulate_test.io.tables import (
     read_table,
     write_table,
 )
-from tests.integration.commands import error_line, run, run_dir
+from tests.integration.commands import BIN, error_line, run, run_dir
 
 
 def meta(path: Path, name: str = "run_meta.json") -> dict[str, object]:
@@ -118,6 +121,37 @@ def test_gate_exits_5_when_the_verdict_is_off_and_the_comparison_is_kept(
     done = run("compare-runs", f"output.root={tmp_path}", f"real_run_dir={real}", f"sim_run_dir={slow}", "gate=true")
     assert "off" in error_line(done, 5)
     assert len(list(tmp_path.glob("comparisons/*/run_meta.json"))) == 1
+
+
+def test_an_interrupted_profile_goes_on_where_it_was(settings: tuple[str, ...], workload: Path, tmp_path: Path) -> None:
+    command = [str(BIN / "vidur-profile"), *settings, f"vidur.profiling.root={tmp_path / 'profile'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while not re.search(r"iterations: +([2-9]|\d\d)%", said):
+            said += (letter := process.stderr.read(1))
+            assert letter, f"it ended before it was interrupted: {said}"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    kept = json.loads((tmp_path / "profile" / "measured.json").read_text(encoding="utf-8"))
+    assert kept["measured"]["rows"]
+    path = run_dir(run("vidur-profile", *command[1:]))
+    assert f"going on from the {kept['measured']['bursts']} bursts" in (path / "stage.log").read_text(encoding="utf-8")
+    bundle = path / "data" / "profiling" / "compute" / "cpu" / "gsim" / "qwen3-tiny"
+    assert pd.read_csv(bundle / "iteration.csv")["repeats"].sum() > len(kept["measured"]["rows"]) / 2
+    assert not (path / "measured.json").exists()
+
+
+def test_simulations_with_noise_say_how_sure_each_figure_is(sim: Path, comparison: Path) -> None:
+    samples = sorted((sim / "samples").iterdir())
+    assert len(samples) == 10
+    tables = [(path / "token_metrics.csv").read_bytes() for path in samples]
+    assert len(set(tables)) > 1
+    assert "(" in next(line for line in (sim / "summary.md").read_text().splitlines() if line.startswith("- TTFT"))
+    table = pd.read_csv(comparison / "percentiles.csv")
+    assert (table["sim_low_ns"] <= table["sim_ns"] * 1.0000001).all()
+    assert (table["sim_ns"] <= table["sim_high_ns"] * 1.0000001).all()
 
 
 def test_the_profile_has_vidurs_columns(profile: Path) -> None:

@@ -51,10 +51,23 @@ def test_the_percentile_table_holds_every_metric_and_statistic(tmp_path: Path) -
     table = compared(tmp_path, REAL, SIM).percentiles
     assert table.columns.tolist() == [
         *("metric", "statistic", "real_ns", "sim_ns", "error_ns", "relative_error", "n_real", "n_sim"),
-        *("n_repeats", "floor_ns", "floor", "ci_low", "ci_high"),
+        *("sim_low_ns", "sim_high_ns", "n_repeats", "floor_ns", "floor", "ci_low", "ci_high"),
     ]
     assert table["metric"].tolist() == [m for m in ("ttft", "tbt", "tpot", "e2e", "e2e_per_token") for _ in range(4)]
     assert table["statistic"].tolist() == ["p50", "p90", "p99", "mean"] * 5
+
+
+def test_simulations_with_noise_are_averaged_as_real_repeats_are(tmp_path: Path) -> None:
+    sim = write_run(tmp_path / "vidur_a", "vidur", SIM)
+    for number, later in enumerate((4, 8)):
+        write_run(sim / "samples" / str(number), "vidur", [[time + later * MS for time in times] for times in SIM])
+    real = load_run(write_run(tmp_path / "real_a", "real", REAL), "real")
+    comparison = compare(real, load_run(sim, "vidur"))
+    found = statistic(comparison, "ttft", "p50")
+    assert found["sim_ns"] == 10 * MS + 6 * MS
+    assert (found["sim_low_ns"], found["sim_high_ns"]) == (14.1 * MS, 17.9 * MS)
+    assert comparison.per_request["sim_ttft_ns"].tolist() == [10 * MS] * 3, "paired errors are of the run without noise"
+    assert len(comparison.sim_values["ttft"]) == 6
 
 
 def test_percentiles_interpolate_linearly_and_errors_are_sim_minus_real(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_simulate_test.engine import Composition, ScheduledSeq
-from gpu_simulate_test.vidur_ext.iterations import Drift, iteration_table, plan_episodes, random_episode, run_episode
+from gpu_simulate_test.vidur_ext.iterations import (
+    Measured,
+    iteration_table,
+    plan_episodes,
+    random_episode,
+    run_episode,
+    schedule,
+)
+from gpu_simulate_test.vidur_ext.iterations import cost as cost_of
 from gpu_simulate_test.vidur_ext.operators import COMPUTE_OPS, OperatorModel, Reach, powers_of_two
 from gpu_simulate_test.vidur_ext.predictor import Predictors
 from tests.virtual_engine import VirtualClock, VirtualEngine
@@ -50,11 +58,11 @@ def operator_model() -> OperatorModel:
 def measure(seeds: range) -> pd.DataFrame:
     clock = VirtualClock()
     engine = VirtualEngine(clock, cost, max_num_seqs=8)
-    steps, drift = [], Drift()
+    measured = Measured()
     for episode in [*plan_episodes(REACH), *(random_episode(REACH, seed) for seed in seeds)]:
-        drift.watch(engine, clock)
-        steps.extend(run_episode(engine, episode, vocab_size=100))
-    return iteration_table(steps, drift)
+        measured.speed.watch(engine, clock)
+        measured.add(run_episode(engine, episode, vocab_size=100))
+    return iteration_table(measured.table(), measured.speed)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +95,7 @@ def test_a_batch_with_one_more_sequence_never_takes_less(
             [ScheduledSeq(i, n if prefill else 1, kv, prefill) for i, (n, kv, prefill) in enumerate(items)]
         )
 
-    before, after = (predictors.predict_ns(batch(items)) for items in (seqs, [*seqs, more]))
+    before, after = (predictors.iterations.predict_ns(batch(items)) for items in (seqs, [*seqs, more]))
     assert 0 < before <= after * 1.0000001
 
 
@@ -95,7 +103,7 @@ def test_one_batch_and_a_table_of_it_are_predicted_alike(predictors: Predictors)
     seqs = [ScheduledSeq(0, 30, 5, True), ScheduledSeq(1, 1, 77, False), ScheduledSeq(2, 1, 13, False)]
     batch = Composition.of(seqs)
     table = pd.DataFrame([asdict(batch)])
-    assert predictors.predict_ns(batch) == pytest.approx(predictors.predict_table(table)[0])
+    assert predictors.iterations.predict_ns(batch) == pytest.approx(predictors.predict_table(table)[0])
 
 
 def test_what_lies_beyond_the_profile_is_said_to(predictors: Predictors) -> None:
@@ -106,7 +114,7 @@ def test_what_lies_beyond_the_profile_is_said_to(predictors: Predictors) -> None
 
 def test_beyond_the_profile_time_still_grows(predictors: Predictors) -> None:
     batches = [Composition.of([ScheduledSeq(0, 1, cached, False)]) for cached in (200, 2_000, 20_000)]
-    times = [predictors.predict_ns(batch) for batch in batches]
+    times = [predictors.iterations.predict_ns(batch) for batch in batches]
     assert times == sorted(times)
     assert times[2] > times[0]
 
@@ -129,12 +137,12 @@ def test_a_machine_that_turns_slow_half_way_gives_the_same_profile() -> None:
         clock = VirtualClock()
         factor = [1.0]
         engine = VirtualEngine(clock, lambda batch: round(cost(batch) * factor[0]), max_num_seqs=8)
-        steps, drift = [], Drift()
+        measured = Measured()
         for number in range(100):
             factor[0] = 1.5 if number >= slow_from else 1.0
-            drift.watch(engine, clock)
-            steps.extend(run_episode(engine, random_episode(REACH, number), vocab_size=100))
-        return iteration_table(steps, drift)
+            measured.speed.watch(engine, clock)
+            measured.add(run_episode(engine, random_episode(REACH, number), vocab_size=100))
+        return iteration_table(measured.table(), measured.speed)
 
     ratio = rounds(slow_from=60)["median_ns"] / rounds(slow_from=1000)["median_ns"]
     assert (ratio / ratio.median()).between(0.98, 1.02).mean() > 0.9
@@ -149,6 +157,32 @@ def test_powers_of_two_end_at_the_limit(high: int, low: int) -> None:
 
 def test_no_iterations_are_an_empty_table() -> None:
     clock = VirtualClock()
-    drift = Drift()
-    drift.watch(VirtualEngine(clock), clock)
-    assert iteration_table([], drift).empty
+    measured = Measured()
+    measured.speed.watch(VirtualEngine(clock), clock)
+    assert iteration_table(measured.table(), measured.speed).empty
+
+
+def test_a_profile_cut_short_has_seen_cheap_and_dear_bursts_and_one_held_out() -> None:
+    planned = plan_episodes(REACH)
+    held_out = [random_episode(REACH, 1000 + seed) for seed in range(4)]
+    order = schedule(planned, held_out, rounds=2)
+    costs = np.array([cost_of(episode) for episode, _ in order[: len(order) // 6]])
+    every = np.array([cost_of(episode) for episode in planned])
+    assert costs.min() == every.min()
+    assert costs.max() > np.quantile(every, 0.9)
+    assert any(is_held_out for _, is_held_out in order[: len(order) // 6])
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    assert sorted(map(str, first)) == sorted(map(str, second)), "every round runs every burst once"
+    assert first != second
+
+
+def test_what_another_process_measured_is_put_just_before_the_present() -> None:
+    clock = VirtualClock()
+    measured = Measured()
+    engine = VirtualEngine(clock, cost, max_num_seqs=8)
+    measured.speed.watch(engine, clock)
+    measured.add(run_episode(engine, random_episode(REACH, 1), vocab_size=100))
+    moved = measured.later(7_000)
+    assert max(moved.table()["start_ns"] + moved.table()["ns"]) == 7_000
+    before, after = (iteration_table(one.table(), one.speed) for one in (measured, moved))
+    pd.testing.assert_frame_equal(before, after)

@@ -166,7 +166,7 @@ def test_an_undefined_figure_is_an_empty_field(tmp_path: Path) -> None:
     real, sim = pair(tmp_path, [[20 * MS]], [[10 * MS]])
     compare_runs(real, sim, RunDir(tmp_path / "out"), allow_mismatch=False)
     lines = (tmp_path / "out" / "percentiles.csv").read_text(encoding="utf-8").splitlines()
-    assert '"tpot","p50",,,,,0,0,1,,,,,"not judged"' in lines
+    assert '"tpot","p50",,,,,0,0,,,1,,,,,"not judged"' in lines
     assert "nan" not in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8").lower()
     assert (tmp_path / "out" / "plots" / "tpot_cdf.png").is_file()
 

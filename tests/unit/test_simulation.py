@@ -1,6 +1,7 @@
 """The simulation against a hand-made truth and against our own scheduler."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gpu_simulate_test.real_bench.replay import replay
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.simulation import SimResult, SimSettings, simulate
+from gpu_simulate_test.vidur_ext.vidur_predictor import by_composition
 from tests.configs import typed_config
 from tests.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 
@@ -34,7 +36,7 @@ def sim(
         np.array(arrivals, dtype=np.int64),
         [prompt for prompt, _ in lengths],
         [output for _, output in lengths],
-        affine_cost,
+        by_composition(affine_cost),
     )
 
 
@@ -92,7 +94,7 @@ def test_every_scheduler_serves_every_request(scheduler: str) -> None:
 def test_the_batch_is_seen_as_an_engine_reports_it() -> None:
     seen: list[Composition] = []
 
-    def spy(batch: Composition) -> float:
+    def spy(batch: Composition, vidur_batch: Any) -> float:
         seen.append(batch)
         return float(MS)
 

@@ -11,6 +11,7 @@ from gpu_simulate_test.config.schema import VidurSimConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.vidur_ext.profiling_root import (
+    COMPOSITION,
     PROFILE_META,
     bundle_dir,
     check_owner,
@@ -31,8 +32,10 @@ def config_of(root: Path, *overrides: str) -> VidurSimConfig:
 def write_bundle(config: VidurSimConfig, **meta: object) -> Path:
     path = bundle_dir(Path(config.vidur.profiling.root), config.hardware.vidur_device, config.model.id)
     path.mkdir(parents=True)
-    for name in ("mlp", "attention", "iteration"):
+    for name in ("mlp", "attention"):
         (path / f"{name}.csv").write_text("a,b\n1,2\n")
+    (path / "iteration.csv").write_text(f"{','.join(COMPOSITION)}\n{','.join('1' for _ in COMPOSITION)}\n")
+    (path / "noise.csv").write_text("time_ns,ratio\n0,1.0\n")
     (path / PROFILE_META).write_text(json.dumps(identity(config) | meta))
     return path
 
@@ -71,7 +74,7 @@ def test_a_profile_of_another_engine_is_refused(tmp_path: Path, key: str, value:
         load_profile(config)
 
 
-@pytest.mark.parametrize("missing", ["mlp.csv", "attention.csv", "iteration.csv", PROFILE_META])
+@pytest.mark.parametrize("missing", ["mlp.csv", "attention.csv", "iteration.csv", "noise.csv", PROFILE_META])
 def test_a_profile_with_a_part_missing_is_refused(tmp_path: Path, missing: str) -> None:
     config = config_of(tmp_path)
     (write_bundle(config) / missing).unlink()

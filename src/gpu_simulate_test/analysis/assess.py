@@ -117,8 +117,10 @@ def errors_by_position(comparison: Comparison, real: Run, sim: Run) -> pd.DataFr
     -------
     pandas.DataFrame of shape (longest output, 3)
         ``token_index``, ``median_error_ns`` (over the requests that made that token: simulated - real time since
-        arrival), ``n`` (those requests).
+        arrival), ``n`` (those requests). Empty where a run did not record the time of each token.
     """
+    if real.tokens.empty or sim.tokens.empty:
+        return pd.DataFrame({"token_index": [], "median_error_ns": [], "n": []})
     index, since_real = _since_arrival(real, comparison.real.latencies)
     _, since_sim = _since_arrival(sim, comparison.sim.latencies)
     error = pd.Series(since_sim - since_real).groupby(index).agg(["median", "size"])

@@ -84,7 +84,9 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
         A sentence that says what is missing, when something is.
     """
     path = sim.path / REAL_ITERATIONS.filename
-    if not path.is_file() or real.iterations is None or real.iterations.empty:
+    if real.iterations is None or real.iterations.empty:
+        return f"No attribution: {real.path} has no iteration records."
+    if not path.is_file():
         return NEEDS.format(path=real.path)
     iterations = real.iterations.sort_values("start_time_ns", kind="stable", ignore_index=True)
     predicted = read_table(path, REAL_ITERATIONS).set_index("iteration_id")["predicted_ns"]

@@ -36,9 +36,11 @@ class Comparison:
 
     Attributes
     ----------
-    percentiles : pandas.DataFrame of shape (n_metrics * 4, 13)
+    percentiles : pandas.DataFrame of shape (n_metrics * 4, 15)
         ``metric``, ``statistic`` (p50, p90, p99, mean), ``real_ns`` (mean over the repeats of each one's statistic),
-        ``sim_ns``, ``error_ns``, ``relative_error``, ``n_real``, ``n_sim`` (values in one run), ``n_repeats``,
+        ``sim_ns`` (likewise, over the simulations with noise where there are any), ``error_ns``, ``relative_error``,
+        ``n_real``, ``n_sim`` (values in one run), ``sim_low_ns`` and ``sim_high_ns`` (95 % of the simulations with
+        noise lie between), ``n_repeats``,
         ``floor_ns`` and ``floor`` (relative to real; see `gpu_simulate_test.analysis.floor.floor_of`), ``ci_low``
         and ``ci_high`` (of the relative error). NaN where a metric has no values, where there is one repeat only
         (floor), and for a relative figure against zero.
@@ -48,9 +50,10 @@ class Comparison:
         ``real_<metric>_ns``, ``sim_<metric>_ns``, ``error_<metric>_ns`` for ttft, tpot, e2e and e2e_per_token.
         A real time is the mean over the repeats. The mean TBT of a request is its TPOT.
     real_values, sim_values : dict of str to ndarray of shape (n_values,)
-        Every value of each metric in ns, those that are undefined left out; the repeats are pooled.
+        Every value of each metric in ns, those that are undefined left out; the repeats, and the simulations with
+        noise, are pooled.
     real, sim : Measured
-        Latencies of the first repeat and of the simulated run, request by request.
+        Latencies of the first repeat and of the simulated run, without noise, request by request.
     notes : list of str
         Every caveat a reader has to know, one sentence each.
     """
@@ -103,8 +106,12 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     num_tokens: Ints = reduce(
         np.minimum, [_common_tokens(rules, rows, sim_rows) for rules, rows in zip(all_rules, real_rows, strict=True)]
     )
+    for run, rows in zip([*runs, sim], [*real_rows, sim_rows], strict=True):
+        if run.tokens.empty and (ints(rows["num_decode_tokens_actual"]) != num_tokens).any():
+            raise ArtifactError(f"output lengths differ, and the time of each token is not known: {run.path}")
     of_real = [measure(run, rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)]
     of_sim = measure(sim, sim_rows, num_tokens)
+    sampled = [measure(sample, _rows(sample, ids), num_tokens) for sample in sim.samples] or [of_sim]
     notes = [note for rules in all_rules for note in rules.notes]
     for run, side in ((real, "real"), (sim, "simulated")):
         if run.missing:
@@ -112,10 +119,10 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     if single := int((num_tokens == 1).sum()):
         notes.append(f"TPOT is undefined for {_count(single, 'request')} with one output token.")
     return Comparison(
-        _percentile_table(of_real, of_sim),
+        _percentile_table(of_real, sampled),
         _per_request(real_rows[0], sim_rows, of_real, of_sim),
         {name: np.concatenate([one.samples[name].values for one in of_real]) for name in METRICS},
-        {name: of_sim.samples[name].values for name in METRICS},
+        {name: np.concatenate([one.samples[name].values for one in sampled]) for name in METRICS},
         of_real[0],
         of_sim,
         list(dict.fromkeys(notes)),  # what every repeat says is said once
@@ -223,11 +230,12 @@ def _check_arrivals(rules: _Rules, real: Ints, sim: Ints) -> None:
         rules.mismatch(f"arrival schedules are up to {apart / 1e6:.3f} ms apart", "compared all the same")
 
 
-def _percentile_table(real: list[Measured], sim: Measured) -> pd.DataFrame:
+def _percentile_table(real: list[Measured], sim: list[Measured]) -> pd.DataFrame:
     rows = {}
     for metric in METRICS:
         per_repeat = np.array([statistics(one.samples[metric].values) for one in real])
-        of_real, of_sim, floor = per_repeat.mean(axis=0), statistics(sim.samples[metric].values), floor_of(per_repeat)
+        per_sample = np.array([statistics(one.samples[metric].values) for one in sim])
+        of_real, of_sim, floor = per_repeat.mean(axis=0), per_sample.mean(axis=0), floor_of(per_repeat)
         rows[metric] = pd.DataFrame(
             {
                 "metric": metric,
@@ -237,7 +245,9 @@ def _percentile_table(real: list[Measured], sim: Measured) -> pd.DataFrame:
                 "error_ns": of_sim - of_real,
                 "relative_error": _ratio(of_sim - of_real, of_real),
                 "n_real": len(real[0].samples[metric].values),
-                "n_sim": len(sim.samples[metric].values),
+                "n_sim": len(sim[0].samples[metric].values),
+                "sim_low_ns": np.quantile(per_sample, 0.025, axis=0) if len(sim) > 1 else np.nan,
+                "sim_high_ns": np.quantile(per_sample, 0.975, axis=0) if len(sim) > 1 else np.nan,
                 "n_repeats": len(real),
                 "floor_ns": floor,
                 "floor": _ratio(floor, of_real),
@@ -245,7 +255,7 @@ def _percentile_table(real: list[Measured], sim: Measured) -> pd.DataFrame:
         )
     intervals = confidence_intervals(
         [one.samples for one in real],
-        sim.samples,
+        sim[0].samples,
         ints(real[0].latencies["arrival_time_ns"]),
         {metric: rows[metric]["relative_error"].to_numpy() for metric in METRICS},
     )

@@ -53,6 +53,7 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
         _failures([*repeats, sim]),
         _dispatch_lag(comparison, repeats),
         *(_setting(name, real, sim, of_real, of_sim) for name, of_real, of_sim in _SETTINGS),
+        _preemptions(repeats, sim),
         _profiled_range(sim),
         _held_out(sim),
         _repeats(comparison),
@@ -149,6 +150,20 @@ def _setting(gate: str, real: Run, sim: Run, of_real: str, of_sim: str) -> Gate:
     return gate, PASSED, values[0], "the same in both runs"
 
 
+def _preemptions(repeats: Sequence[Run], sim: Run) -> Gate:
+    gate = "preemptions"
+    if any("num_preemptions" not in run.requests for run in (*repeats, sim)):
+        counts = [int(sim.requests["num_preemptions"].sum())] if "num_preemptions" in sim.requests else []
+        if counts == [0]:
+            return gate, PASSED, "0", "in the simulation, whose KV cache sufficed; the real run does not record them"
+        return _not_recorded(gate, f"{counts[0]:,} simulated" if counts else "neither run records them")
+    real = float(np.mean([run.requests["num_preemptions"].sum() for run in repeats]))
+    simulated = int(sim.requests["num_preemptions"].sum())
+    status = PASSED if simulated == real == 0 else FLAGGED
+    detail = "real, simulated; what is computed again differs between engines" if status == FLAGGED else "in both runs"
+    return gate, status, f"{real:g}, {simulated}" if status == FLAGGED else "0", detail
+
+
 def _profiled_range(sim: Run) -> Gate:
     gate = "profiled range"
     if sim.iterations is None or "in_profile" not in sim.iterations or sim.iterations.empty:
@@ -184,7 +199,7 @@ def _machine_speed(repeats: Sequence[Run], sim: Run) -> Gate:
     bursts = [run.meta["reference_ns"] for run in repeats if run.meta.get("reference_ns")]
     if not bursts or not profiled:
         return _not_recorded(gate, "no burst was timed on the machine when it was measured and when it was profiled")
-    slower = float(np.median(bursts)) / profiled
+    slower = float(np.mean(bursts)) / profiled
     scaled = float(sim.meta.get("machine_speed") or 1.0)
     status = FLAGGED if abs(slower / scaled - 1) > _MAX_SPEED else PASSED
     detail = "time of one fixed burst when measured, against when profiled"

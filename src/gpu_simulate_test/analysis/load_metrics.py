@@ -1,6 +1,6 @@
 """Read the metrics of a run and refuse what contradicts itself; real and simulated runs alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta
-from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, read_table
+from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, SAMPLES, TOKEN_METRICS, read_table
 
 STAGE_OF_TYPE = {"real": "real-bench", "vidur": "vidur-sim"}
 # The order in which they happen: each is at or after the one before it.
@@ -38,11 +38,13 @@ class Run:
         always there; an optional time column that the run lacks is not.
     tokens : pandas.DataFrame of shape (n_tokens, n_columns)
         Token metrics in ns of the ``ok`` requests, by ascending ``request_id`` and ``token_index``.
-        ``token_latency_ns`` is missing at token 0.
+        ``token_latency_ns`` is missing at token 0. No rows where the run did not record when each token was made.
     iterations : pandas.DataFrame or None
         Iteration metrics in ns; None when the run has none.
     missing : list of str
         Figures that cannot be computed from a foreign run, each with the reason.
+    samples : list of Run
+        Of a simulated run: further simulations of the same, with noise; of each its requests and tokens.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Run:
     tokens: pd.DataFrame
     iterations: pd.DataFrame | None
     missing: list[str]
+    samples: "list[Run]" = field(default_factory=list)
 
 
 def load_run(path: Path, run_type: str) -> Run:
@@ -77,18 +80,32 @@ def load_run(path: Path, run_type: str) -> Run:
     found = meta.get("run_type", run_type)
     if found != run_type:
         raise ArtifactError(f"run_type is {found}, not {run_type}: {path}; name a run that {_stage(run_type)} wrote")
-    check = _Check(path, f"run {_stage(run_type)} again")
-    requests, missing = _read_requests(check)
-    tokens = _read_tokens(check, requests)
-    requests = requests[~_is_warmup(requests)].reset_index(drop=True)
-    requests = _match_tokens(check, requests, tokens)
-    _check_times(check, requests)
+    advice = f"run {_stage(run_type)} again"
+    requests, tokens, missing = _load_tables(_Check(path, advice))
     iterations = None
     if (path / ITERATION_METRICS.filename).is_file():
         iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
     else:
         missing.append(f"iteration records (no {ITERATION_METRICS.filename})")
-    return Run(path, meta, requests, tokens, iterations, missing)
+    samples = [
+        Run(folder, meta, *_load_tables(_Check(folder, advice))[:2], None, [])
+        for folder in sorted((path / SAMPLES).glob("*"))
+    ]
+    return Run(path, meta, requests, tokens, iterations, missing, samples)
+
+
+def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The requests and tokens of a folder, warm-up left out, and what they lack."""
+    requests, missing = _read_requests(check)
+    tokens = _read_tokens(check, requests)
+    requests = requests[~_is_warmup(requests)].reset_index(drop=True)
+    if tokens.empty and "completion_time_ns" in requests:
+        missing.append(f"time of each token, so TBT ({TOKEN_METRICS.filename} has no rows)")
+        _check_presence(check, requests, is_ok(requests))
+    else:
+        requests = _match_tokens(check, requests, tokens)
+    _check_times(check, requests)
+    return requests, tokens, missing
 
 
 def is_ok(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:

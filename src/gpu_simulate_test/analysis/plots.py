@@ -34,7 +34,8 @@ def counted(metric: str, n: int) -> str:
 def taken_over(comparison: Comparison, metric: str) -> str:
     """Say what a metric was taken over, repeats included, as ``60 requests x 3 runs``."""
     runs = f" x {comparison.num_repeats} runs" if comparison.num_repeats > 1 else ""
-    return counted(metric, len(comparison.sim_values[metric])) + runs
+    table = comparison.percentiles
+    return counted(metric, int(table.loc[table["metric"] == metric, "n_sim"].iloc[0])) + runs
 
 
 def decimals(rows: pd.DataFrame) -> int:

@@ -187,6 +187,11 @@ def _limits(assessment: Assessment) -> list[str]:
         )
     else:
         limits.append("There is one real run: how much another one would differ is not known (no floor).")
+    if assessment.comparison.percentiles["sim_low_ns"].notna().any():
+        limits.append(
+            "A simulated figure is the mean of several simulations, each with the scatter of the profile's own "
+            "iterations; 95 % of them lie in the range beside it. Paired errors and causes are of one without scatter."
+        )
     limits.append(
         "The interval beside an error is its 95 % bootstrap confidence interval, had other requests of the same "
         "traffic come (blocks of neighbours in order of arrival, the same ones for both runs)."
@@ -210,6 +215,7 @@ def _table(comparison: Comparison) -> list[dict[str, Any]]:
                 "statistic": "mean" if row["statistic"] == "mean" else row["statistic"].upper(),
                 "real": _ms(row["real_ns"], digits),
                 "sim": _ms(row["sim_ns"], digits),
+                "sim_range": _range(row["sim_low_ns"], row["sim_high_ns"], digits),
                 "error": _ms(row["error_ns"], digits, sign=True),
                 "relative": percent(row["relative_error"]),
                 "interval": _interval(row["ci_low"], row["ci_high"]),
@@ -285,6 +291,10 @@ def _percent(fraction: float) -> str:
     return "" if np.isnan(fraction) else f"{100 * fraction:,.1f} %"
 
 
+def _range(low: float, high: float, digits: int) -> str:
+    return "" if np.isnan(low) else f"{_ms(low, digits)} to {_ms(high, digits)}"
+
+
 def _interval(low: float, high: float) -> str:
     return "" if np.isnan(low) else f"{percent(low)} to {percent(high)}"
 
@@ -296,7 +306,17 @@ def _markdown(context: dict[str, Any], images: list[tuple[str, str]]) -> str:
     lines += ["", "## Latencies", ""]
     lines += _markdown_table(
         [
-            *("Metric", "Statistic", "Real, ms", "Simulated, ms", "Error, ms", "Error", "95 % interval", "Floor"),
+            *(
+                "Metric",
+                "Statistic",
+                "Real, ms",
+                "Simulated, ms",
+                "95 % of it",
+                "Error, ms",
+                "Error",
+                "95 % interval",
+                "Floor",
+            ),
             *("Verdict", "Taken over"),
         ],
         [
@@ -304,7 +324,7 @@ def _markdown(context: dict[str, Any], images: list[tuple[str, str]]) -> str:
             for group in context["table"]
             for row in group["rows"]
         ],
-        ["title", "statistic", "real", "sim", "error", "relative", "interval", "floor", "verdict", "over"],
+        ["title", "statistic", "real", "sim", "sim_range", "error", "relative", "interval", "floor", "verdict", "over"],
     )
     lines += ["", "## Gates", ""]
     lines += _markdown_table(["Gate", "Status", "Value", ""], context["gates"], ["gate", "status", "value", "detail"])

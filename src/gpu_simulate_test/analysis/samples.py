@@ -70,14 +70,15 @@ def measure(run: Run, rows: pd.DataFrame, num_tokens: Ints) -> Measured:
     rows : pandas.DataFrame of shape (n_requests, n_columns)
         Rows of `run.requests`, by ascending id.
     num_tokens : ndarray of shape (n_requests,)
-        At most what each request made.
+        At most what each request made; exactly that where the run did not record the time of each token.
     """
     ids = ints(rows["request_id"])
     token_ids, index = ints(run.tokens["request_id"]), ints(run.tokens["token_index"])
     position = np.minimum(np.searchsorted(ids, token_ids), len(ids) - 1)
     limit = np.where(ids[position] == token_ids, num_tokens[position], 0)
     # Tokens are in request order, as the ids are: one last token each, in the same order.
-    completion = ints(run.tokens["token_time_ns"])[index == limit - 1]
+    last = index == limit - 1
+    completion = ints(run.tokens["token_time_ns"])[last] if len(index) else ints(rows["completion_time_ns"])
     between = (index > 0) & (index < limit)
     tbt = run.tokens["token_latency_ns"].to_numpy(dtype=np.float64, na_value=np.nan)[between]
     latencies = _latencies(rows, num_tokens, completion)

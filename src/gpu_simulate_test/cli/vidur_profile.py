@@ -13,21 +13,27 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
     from gpu_simulate_test.real_bench.backends import create_engine
-    from gpu_simulate_test.vidur_ext.profile_runner import profile
+    from gpu_simulate_test.vidur_ext.profile_runner import KEPT, profile
     from gpu_simulate_test.vidur_ext.profiling_root import check_owner
+    from gpu_simulate_test.vidur_ext.recorded_profile import import_profile
 
-    workload = load_workload(workload_path(config), config.model.id)
+    recorded = config.backend.name == "recorded"
+    workload = None if recorded else load_workload(workload_path(config), config.model.id)
     root = Path(config.vidur.profiling.root)
     check_owner(root, config)
-    with open_run_dir(root, overwrite=config.overwrite) as target:
+    with open_run_dir(root, overwrite=config.overwrite, keep=KEPT) as target:
         write_hydra_record(target, record)
         started = now()
-        clock = MonotonicClock()
-        engine = create_engine(config.backend, config.model, config.hardware, clock)
-        try:
-            meta = profile(config, workload, engine, clock, root, target)
-        finally:
-            engine.close()
+        held_out = {}
+        if workload is None:
+            import_profile(config, root, target)
+        else:
+            clock = MonotonicClock()
+            engine = create_engine(config.backend, config.model, config.hardware, clock)
+            try:
+                held_out = profile(config, workload, engine, clock, root, target)["held_out"]
+            finally:
+                engine.close()
         target.finish(
             run_meta(
                 f"{config.hardware.name}-{config.model.name}-{config.backend.name}",
@@ -36,7 +42,7 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
                 record,
                 started,
                 profiling_root=str(root.absolute()),
-                held_out=meta["held_out"],
+                held_out=held_out,
             )
         )
     return root

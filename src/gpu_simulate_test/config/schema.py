@@ -22,6 +22,7 @@ class ModelConfig:
 
     name: str
     id: str
+    architecture: str  # transformers' name of it
     weights: str  # pretrained | dummy (seeded random)
     tokenizer: str  # source (the model's own files) | example_prompts (trained on the shipped prompts)
     path: str | None
@@ -68,12 +69,12 @@ class HardwareConfig:
 class ArrivalConfig:
     """When requests arrive."""
 
-    kind: str  # fixed_interval | poisson
+    kind: str  # fixed_interval | poisson | trace (as recorded there)
     inter_arrival_ns: int
     rate_per_s: float
 
     def __post_init__(self) -> None:
-        _one_of("workload.arrival.kind", self.kind, ("fixed_interval", "poisson"))
+        _one_of("workload.arrival.kind", self.kind, ("fixed_interval", "poisson", "trace"))
         _at_least("workload.arrival.inter_arrival_ns", self.inter_arrival_ns, 0)
         if self.kind == "poisson" and not self.rate_per_s > 0:
             raise ConfigError(f"workload.arrival.rate_per_s={self.rate_per_s} is out of range: it must be above 0")
@@ -86,7 +87,7 @@ class WorkloadConfig:
     Lengths with a ``_min`` are uniform over [min, max]; without one, all are equal.
     """
 
-    source: str  # prompts | synthetic
+    source: str  # prompts | synthetic | trace
     prompts: str | None
     num_requests: int | None  # prompts: the first N (cycled when N is larger); null: each once
     num_prefill_tokens: int | None  # synthetic only
@@ -96,9 +97,12 @@ class WorkloadConfig:
     seed: int
     arrival: ArrivalConfig
     workload_dir: str | None
+    trace: str | None = None  # trace only: a file of recorded requests
 
     def __post_init__(self) -> None:
-        _one_of("workload.source", self.source, ("prompts", "synthetic"))
+        _one_of("workload.source", self.source, ("prompts", "synthetic", "trace"))
+        if (self.arrival.kind == "trace") != (self.source == "trace"):
+            raise ConfigError("workload.arrival.kind=trace and workload.source=trace go together: a trace has arrivals")
         _at_least("workload.num_requests", self.num_requests, 1)
         for key in ("num_prefill_tokens", "num_decode_tokens"):
             high, low = getattr(self, key), getattr(self, f"{key}_min")
@@ -106,8 +110,8 @@ class WorkloadConfig:
             _at_least(f"workload.{key}_min", low, 1)
             if low is not None and high is not None and low > high:
                 raise ConfigError(f"workload.{key}_min={low} is above workload.{key}={high}")
-        needed = ("prompts",) if self.source == "prompts" else ("num_requests", "num_prefill_tokens")
-        for key in needed:
+        needed = {"prompts": ("prompts",), "synthetic": ("num_requests", "num_prefill_tokens"), "trace": ("trace",)}
+        for key in needed[self.source]:
             if getattr(self, key) is None:
                 raise ConfigError(f"workload.{key} is missing: workload.source={self.source} needs it")
 
@@ -126,9 +130,11 @@ class BackendConfig:
     warmup_requests: int
     attn_implementation: str
     num_threads: int | None
+    requests: str | None = None  # recorded only: the run's file, the profile's folder
+    profile: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("backend.name", self.name, ("transformers",))
+        _one_of("backend.name", self.name, ("transformers", "recorded"))
         _one_of("backend.batching", self.batching, ("continuous", "sequential"))
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "num_threads"):
             _at_least(f"backend.{key}", getattr(self, key), 1)
@@ -170,7 +176,7 @@ class PredictorConfig:
     name: str
 
     def __post_init__(self) -> None:
-        _one_of("vidur.predictor.name", self.name, ("iteration", "operators_only"))
+        _one_of("vidur.predictor.name", self.name, ("iteration", "operators_only", "stock"))
 
 
 @dataclass
@@ -180,6 +186,10 @@ class VidurConfig:
     profiling: ProfilingConfig
     scheduler: SchedulerConfig
     predictor: PredictorConfig
+    samples: int
+
+    def __post_init__(self) -> None:
+        _at_least("vidur.samples", self.samples, 0)
 
 
 @dataclass

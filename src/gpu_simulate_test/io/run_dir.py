@@ -51,11 +51,11 @@ def is_finished(path: Path, meta: str = RUN_META) -> bool:
 
 
 @contextmanager
-def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META) -> Iterator[RunDir]:
+def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META, keep: str | None = None) -> Iterator[RunDir]:
     """Write a run directory so that no failure damages a finished one.
 
-    An incomplete directory is started anew. A finished one is refused, or, with `overwrite`, replaced
-    only once its successor is complete.
+    An incomplete directory is started anew, but for the file `keep`. A finished one is refused, or, with
+    `overwrite`, replaced only once its successor is complete.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META) -> Iterat
         raise ConfigError(f"already finished: {path}; set overwrite=true to run it again")
     work = path.with_name(f"{path.name}.new") if finished else path
     with _locked(work):
-        _clear(work)
+        _clear(work, keep)
         with _log_to(work / _LOG):
             yield RunDir(work)
         if not is_finished(work, meta):
@@ -104,13 +104,15 @@ def _locked(work: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _clear(work: Path) -> None:
-    """Empty an unfinished run directory; refuse a folder that is none."""
+def _clear(work: Path, keep: str | None) -> None:
+    """Empty an unfinished run directory, but for `keep`; refuse a folder that is none."""
     children = list(work.iterdir())
     if children and not (work / _LOG).is_file():
         raise ConfigError(f"not a run directory, and not empty: {work}; choose another folder")
     try:
         for child in children:
+            if child.name == keep:
+                continue
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
             else:

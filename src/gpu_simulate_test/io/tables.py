@@ -121,9 +121,14 @@ ITERATION_METRICS = Table(
         "kv_tokens_decode": INT,
         "num_preempted": INT,
     },
-    {"prefill_pairs": INT, "predicted_ns": INT, "in_profile": BOOL},
+    {"prefill_pairs": INT, "max_kv_decode": INT, "predicted_ns": INT, "in_profile": BOOL},
 )
 
+# Reference bursts while the run was measured, and just before and after it.
+REFERENCE_BURSTS = Table("reference_bursts.csv", {"time_ns": INT, "burst_ns": INT}, {})
+
+# In a simulated run: a folder for each further simulation with noise, with its request and token metrics.
+SAMPLES = "samples"
 # In a simulated run: the predictor's time of each iteration of the real run it was given.
 REAL_ITERATIONS = Table("real_iterations.csv", {"iteration_id": INT, "predicted_ns": INT, "in_profile": BOOL}, {})
 

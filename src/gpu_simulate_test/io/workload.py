@@ -59,11 +59,13 @@ def workload_path(config: StageConfig) -> Path:
         return Path(config.workload.workload_dir)
     identity = asdict(config.workload)
     del identity["workload_dir"]
-    if config.workload.source == "prompts":
-        try:
-            identity["prompts"] = file_sha256(Path(config.workload.prompts or ""))
-        except OSError as error:
-            raise ConfigError(f"cannot read prompts: {config.workload.prompts}: {error.strerror}") from error
+    for key in ("prompts", "trace"):
+        if config.workload.source == key:
+            file = identity[key]
+            try:
+                identity[key] = file_sha256(Path(file))
+            except OSError as error:
+                raise ConfigError(f"cannot read {key}: {file}: {error.strerror}") from error
     model = {key: getattr(config.model, key) for key in ("id", "tokenizer", "vocab_size")}
     workload_id = stable_id("workload", {"workload": identity, "model": model})
     return Path(config.output.root) / "workloads" / workload_id

@@ -24,6 +24,7 @@ def replay(
     arrival_ns: np.ndarray,
     clock: Clock,
     on_finished: Callable[[int], object] = lambda _count: None,
+    on_idle: Callable[[int], object] = lambda _deadline_ns: None,
 ) -> Recording:
     """Serve `requests` at `arrival_ns` and record every engine iteration.
 
@@ -38,6 +39,8 @@ def replay(
         Relative to the run's start, never decreasing.
     on_finished : callable
         Told how many requests ended in the last step.
+    on_idle : callable
+        Called when the engine has nothing to do, with the time at which the next request comes.
 
     Returns
     -------
@@ -58,6 +61,7 @@ def replay(
             if finished:
                 on_finished(finished)
         elif index < len(requests):
+            on_idle(arrivals[index])
             clock.sleep_until_ns(arrivals[index])
     return recording
 

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
-from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, reference_burst
+from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
@@ -22,11 +22,11 @@ from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKE
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
+from gpu_simulate_test.speed import MachineSpeed
 
 log = logging.getLogger(__name__)
 
 _WARMUP_OUTPUT_TOKENS = 8
-_REFERENCE_BURSTS, _REFERENCE_LIMIT_NS = 3, 1_000_000_000
 
 
 def repeat_paths(path: Path, repeats: int) -> list[Path]:
@@ -97,14 +97,11 @@ def real_bench(
         metas = []
         for number, run in enumerate(runs, start=1):
             started = now()
-            before = _machine_speed(engine)
-            metrics = _measure(engine, requests, workload, clock, f"repeat {number}/{len(runs)}", info.name)
-            reference = [*before, *_machine_speed(engine)]
+            speed = MachineSpeed()
+            metrics = _measure(engine, requests, workload, clock, speed, f"repeat {number}/{len(runs)}")
             _write(run, metrics)
             metas.append(
-                run_meta(
-                    paths[number - 1].name, "real", config, record, started, **_meta_fields(workload, info, reference)
-                )
+                run_meta(paths[number - 1].name, "real", config, record, started, **_meta_fields(workload, info, speed))
                 | ({"repeat_of": path.name} if number > 1 else {"repeat_run_dirs": [p.name for p in paths]})
             )
             run.write_text("summary.md", _summary(paths[number - 1].name, metrics, info, workload))
@@ -124,13 +121,23 @@ def _warmup_requests(requests: Sequence[EngineRequest], count: int) -> list[Engi
 
 
 def _measure(
-    engine: Engine, requests: list[EngineRequest], workload: Workload, clock: Clock, label: str, backend: str
+    engine: Engine, requests: list[EngineRequest], workload: Workload, clock: Clock, speed: MachineSpeed, label: str
 ) -> Metrics:
+    """One replay, and the machine's speed meanwhile: before, after, and while the engine waits for requests."""
     gc.collect()
     gc.freeze()  # the model's own objects need not be walked again in the middle of a measurement
+    speed.sample(engine, clock)
     with tqdm(total=len(requests), desc=f"real-bench {label}", unit="request") as bar:
-        recording = replay(engine, requests, workload.arrival_time_ns, clock, bar.update)
-    return build_metrics(workload, recording, backend)
+        recording = replay(
+            engine,
+            requests,
+            workload.arrival_time_ns,
+            clock,
+            bar.update,
+            lambda deadline_ns: speed.watch(engine, clock, deadline_ns),
+        )
+    speed.sample(engine, clock)
+    return build_metrics(workload, recording, engine.info().name)
 
 
 def _write(run: RunDir, metrics: Metrics) -> None:
@@ -139,21 +146,13 @@ def _write(run: RunDir, metrics: Metrics) -> None:
     run.write_table(ITERATION_METRICS, metrics.iterations)
 
 
-def _machine_speed(engine: Engine) -> list[int]:
-    """Reference bursts, taken before and after each repeat: three, or fewer where they take long."""
-    bursts = [reference_burst(engine)]
-    while len(bursts) < _REFERENCE_BURSTS and sum(bursts) < _REFERENCE_LIMIT_NS:
-        bursts.append(reference_burst(engine))
-    return bursts
-
-
-def _meta_fields(workload: Workload, info: EngineInfo, reference: list[int]) -> dict[str, Any]:
+def _meta_fields(workload: Workload, info: EngineInfo, speed: MachineSpeed) -> dict[str, Any]:
     return {
         "workload_dir": str(workload.path.absolute()),
         "workload_sha256": workload.sha256,
         "backend": info.name,
         "engine": asdict(info),
-        "reference_ns": int(np.median(reference)),
+        "reference_ns": speed.reference_ns,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 

@@ -1,15 +1,16 @@
 """Measuring whole engine iterations, by serving small synthetic bursts through the engine protocol."""
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.engine import Clock, Composition, Engine, EngineRequest, Step, reference_burst
+from gpu_simulate_test.engine import Composition, Engine, EngineRequest, Step
+from gpu_simulate_test.speed import MachineSpeed
 from gpu_simulate_test.vidur_ext.operators import Reach, powers_of_two
-from gpu_simulate_test.vidur_ext.predictor import COMPOSITION
+from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION
 
 _FIRST_PLAIN_TOKEN = 3
 _DECODE_STEPS = 6
@@ -52,8 +53,23 @@ def plan_episodes(reach: Reach) -> list[Episode]:
     return episodes
 
 
+def traffic_episode(lengths: Sequence[tuple[int, int]], concurrency: int, seed: int) -> Episode:
+    """A burst of the workload's own requests (prompt and output tokens), about `concurrency` of them at a time.
+
+    What serving is mostly made of is measured most, and at many moments of a machine whose speed wanders.
+    """
+    rng = random.Random(f"traffic-{concurrency}-{seed}")
+    drawn = [lengths[int(rng.random() * len(lengths))] for _ in range(max(4, 2 * concurrency))]
+    spacing = sum(output for _, output in drawn) / len(drawn) / concurrency
+    arrivals, step = [], 0.0
+    for prompt, output in drawn:
+        arrivals.append(Arrival(int(step), prompt, output))
+        step += rng.expovariate(1 / spacing)
+    return tuple(arrivals)
+
+
 def random_episode(reach: Reach, seed: int) -> Episode:
-    """A burst as traffic would make it: lengths log-uniform, arrivals at random steps; 4 to 32 requests."""
+    """A burst of any requests: lengths log-uniform, arrivals at random steps; 4 to 32 requests."""
     rng = random.Random(f"episode-{seed}")
     count = min(2 * reach.max_seqs, 4 << seed % 4)
     arrivals = []
@@ -91,43 +107,69 @@ def run_episode(engine: Engine, episode: Episode, vocab_size: int) -> Iterator[S
 
 
 @dataclass
-class Drift:
-    """How fast the machine was over time, from reference bursts between the episodes.
+class Measured:
+    """Iterations measured so far, and how fast the machine was meanwhile.
 
-    A shared machine's speed wanders by tens of per cent within minutes. Every iteration is scaled to the
-    median speed, so that a point measured in a slow minute does not look dearer than its neighbours.
+    Attributes
+    ----------
+    rows : list of dict
+        One an iteration: ``start_ns``, ``ns``, ``held_out`` (kept out of the fit), and its composition.
+    speed : MachineSpeed
+    bursts : int
+        Bursts done, of the order that `schedule` gives.
+    elapsed_s : float
+        Time spent, an interrupted run's included.
     """
 
-    times_ns: list[int] = field(default_factory=list)
-    burst_ns: list[int] = field(default_factory=list)
+    rows: list[dict[str, int]] = field(default_factory=list)
+    speed: MachineSpeed = field(default_factory=MachineSpeed)
+    bursts: int = 0
+    elapsed_s: float = 0.0
 
-    def watch(self, engine: Engine, clock: Clock) -> None:
-        """Time a reference burst, unless the last one is recent: bursts take a twentieth of the time."""
-        if self.times_ns and clock.now_ns() - self.times_ns[-1] < 20 * self.burst_ns[-1]:
-            return
-        self.burst_ns.append(reference_burst(engine))
-        self.times_ns.append(clock.now_ns())
+    def add(self, steps: Iterable[Step], *, held_out: bool = False) -> None:
+        """Take the iterations of one burst."""
+        for step in steps:
+            times = {"start_ns": step.start_ns, "ns": step.end_ns - step.start_ns, "held_out": int(held_out)}
+            self.rows.append(times | asdict(Composition.of(step.batch)))
 
-    @property
-    def reference_ns(self) -> int:
-        """The median burst: the speed that all times are scaled to."""
-        return int(np.median(self.burst_ns))
+    def table(self) -> pd.DataFrame:
+        """All iterations, in order of time."""
+        columns = ["start_ns", "ns", "held_out", *COMPOSITION]
+        return pd.DataFrame(self.rows, columns=columns, dtype="int64").sort_values("start_ns")
 
-    def slowness(self, time_ns: np.ndarray) -> np.ndarray:
-        """How much slower than the median the machine was, shape (n,); a running median of 5 bursts."""
-        smooth = pd.Series(self.burst_ns).rolling(5, center=True, min_periods=1).median().to_numpy()
-        slowness: np.ndarray = np.interp(time_ns, self.times_ns, smooth) / self.reference_ns
-        return slowness
+    def later(self, now_ns: int) -> "Measured":
+        """The same with its end at `now_ns`: what another process measured, on its own clock, came just before."""
+        last = max([*self.speed.times_ns, *(row["start_ns"] + row["ns"] for row in self.rows)], default=now_ns)
+        shift = now_ns - last
+        rows = [row | {"start_ns": row["start_ns"] + shift} for row in self.rows]
+        speed = MachineSpeed([time + shift for time in self.speed.times_ns], list(self.speed.burst_ns))
+        return replace(self, rows=rows, speed=speed)
 
 
-def iteration_table(steps: Sequence[Step], drift: Drift) -> pd.DataFrame:
-    """``iteration.csv``: one row a composition, its repeats summed up; times in ns at the median speed."""
-    slowness = drift.slowness(np.array([step.start_ns for step in steps]))
-    rows = [
-        asdict(Composition.of(step.batch)) | {"ns": (step.end_ns - step.start_ns) / slow}
-        for step, slow in zip(steps, slowness, strict=True)
-    ]
-    grouped = pd.DataFrame(rows, columns=[*COMPOSITION, "ns"], dtype=float).groupby(list(COMPOSITION))["ns"]
+def schedule(planned: Sequence[Episode], held_out: Sequence[Episode], rounds: int) -> list[tuple[Episode, bool]]:
+    """In which order to run the bursts, and which are held out.
+
+    Every round runs every burst once, in another order, so that a drift or a busy neighbour spreads over all of them.
+    The first goes from coarse to fine (van der Corput's sequence over the bursts by cost): should the time not
+    suffice for all, what was measured spans the whole range.
+    """
+    by_cost = sorted(planned, key=cost)
+    ranks = sorted(range(len(by_cost)), key=lambda rank: int(f"{rank:016b}"[::-1], 2))
+    order = [(by_cost[rank], False) for rank in ranks]
+    for number, episode in enumerate(sorted(held_out, key=cost)):  # evenly spread, the first one early
+        order.insert(2 + number * (1 + len(planned) // len(held_out)), (episode, True))
+    everything = list(order)
+    for number in range(1, rounds):
+        again = list(everything)
+        random.Random(number).shuffle(again)
+        order += again
+    return order
+
+
+def iteration_table(iterations: pd.DataFrame, speed: MachineSpeed) -> pd.DataFrame:
+    """``iteration.csv``: one row a composition, its repeats summed up; times in ns at the mean speed."""
+    scaled = iterations["ns"] / speed.slowness(iterations["start_ns"].to_numpy(dtype=float))
+    grouped = scaled.groupby([iterations[name] for name in COMPOSITION])
     table = pd.DataFrame(
         {
             "repeats": grouped.size(),
@@ -137,3 +179,21 @@ def iteration_table(steps: Sequence[Step], drift: Drift) -> pd.DataFrame:
         }
     )
     return table.astype("int64").reset_index()
+
+
+def noise_record(iterations: pd.DataFrame, predicted_ns: np.ndarray) -> pd.DataFrame:
+    """``noise.csv``: what each iteration took over what is predicted, whatever the machine's speed.
+
+    Parameters
+    ----------
+    iterations : pandas.DataFrame of shape (n, ...)
+        In order of time.
+    predicted_ns : numpy.ndarray of shape (n,)
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n, 2)
+        ``time_ns`` since the first iteration, ``ratio``.
+    """
+    start = iterations["start_ns"]
+    return pd.DataFrame({"time_ns": start - start.iloc[0], "ratio": (iterations["ns"] / predicted_ns).round(4)})

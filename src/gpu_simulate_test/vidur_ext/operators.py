@@ -1,6 +1,5 @@
 """Operator tables: measuring them, and looking a batch's operators up in them."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ import pandas as pd
 
 from gpu_simulate_test.config.schema import ModelConfig
 from gpu_simulate_test.engine import Composition, Operators
+from gpu_simulate_test.vidur_ext.grid import Grid
 
 COMPUTE_OPS = (
     "input_layernorm",
@@ -143,54 +143,24 @@ class OperatorModel:
     """
 
     def __init__(self, mlp: pd.DataFrame, attention: pd.DataFrame, num_layers: int) -> None:
-        mlp = mlp.sort_values("num_tokens")
-        self._tokens = mlp["num_tokens"].to_numpy(dtype=float)
-        per_layer = sum(mlp[f"time_stats.{op}.median"].to_numpy(dtype=float) for op in COMPUTE_OPS)
-        # More tokens never take less: noise between neighbouring points is smoothed away.
-        self._compute_ms = np.maximum.accumulate(per_layer)
-        self._num_layers = num_layers
+        per_layer = mlp[[f"time_stats.{op}.median" for op in COMPUTE_OPS]].sum(axis=1)
+        self._compute = Grid(mlp.assign(per_layer=per_layer), ["num_tokens"], "per_layer")
+        self.num_layers = num_layers
         is_decode = attention["prefill_chunk_size"] == 0
-        self._prefill = _Grid(attention[~is_decode], "prefill_chunk_size", "time_stats.attn_prefill.median")
-        self._decode = _Grid(attention[is_decode], "batch_size", "time_stats.attn_decode.median")
+        prefill, decode = attention[~is_decode], attention[is_decode]
+        self._prefill = Grid(prefill, ["prefill_chunk_size", "kv_cache_size"], "time_stats.attn_prefill.median")
+        self._decode = Grid(decode, ["batch_size", "kv_cache_size"], "time_stats.attn_decode.median")
+
+    def compute_ms(self, num_tokens: int) -> float:
+        """Everything but attention of one layer, ms."""
+        return self._compute(num_tokens)
 
     def predict_ns(self, batch: Composition) -> float:
         """Predicted time of a batch, nanoseconds."""
-        tokens = batch.num_prefill_tokens + batch.num_decode_seqs
-        milliseconds = float(np.interp(tokens, self._tokens, self._compute_ms))
+        milliseconds = self.compute_ms(batch.num_prefill_tokens + batch.num_decode_seqs)
         if prompts := batch.num_prefill_seqs:
             chunk, cached = batch.num_prefill_tokens / prompts, batch.kv_tokens_prefill / prompts
             milliseconds += prompts * self._prefill(chunk, cached)
         if decoding := batch.num_decode_seqs:
             milliseconds += self._decode(decoding, batch.kv_tokens_decode / decoding)
-        return milliseconds * self._num_layers * 1e6
-
-
-class _Grid:
-    """Bilinear look-up over (size, context), monotone in both, clipped at the table's edges.
-
-    Called once an iteration of a simulation, hence plain lists: for one point they are faster than arrays.
-    """
-
-    def __init__(self, frame: pd.DataFrame, size: str, column: str) -> None:
-        # A large batch is not measured at contexts that do not fit the cache: the last one that does stands in.
-        table = frame.pivot_table(index=size, columns="kv_cache_size", values=column).ffill(axis=1)
-        values = np.maximum.accumulate(np.maximum.accumulate(table.to_numpy(), axis=0), axis=1)
-        self._values: list[list[float]] = values.tolist()
-        self._sizes, self._contexts = ([float(value) for value in axis] for axis in (table.index, table.columns))
-
-    def __call__(self, size: float, context: float) -> float:
-        row, row_part = _position(self._sizes, size)
-        column, column_part = _position(self._contexts, context)
-        low, high = self._values[row], self._values[min(row + 1, len(self._values) - 1)]
-        right = min(column + 1, len(low) - 1)
-        at_low = low[column] + column_part * (low[right] - low[column])
-        at_high = high[column] + column_part * (high[right] - high[column])
-        return at_low + row_part * (at_high - at_low)
-
-
-def _position(axis: list[float], value: float) -> tuple[int, float]:
-    """Index of the interval that holds `value`, and how far into it, clipped to the axis."""
-    if value <= axis[0] or len(axis) == 1:
-        return 0, 0.0
-    index = min(bisect_right(axis, value) - 1, len(axis) - 2)
-    return index, min(1.0, (value - axis[index]) / (axis[index + 1] - axis[index]))
+        return milliseconds * self.num_layers * 1e6

@@ -8,18 +8,19 @@ range it goes on in a straight line.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.vidur_ext.kernels import KernelModel
+from gpu_simulate_test.vidur_ext.noise import Noise
 from gpu_simulate_test.vidur_ext.operators import OperatorModel
-from gpu_simulate_test.vidur_ext.profiling_root import Profile
+from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION, Profile
 
-COMPOSITION = tuple(Composition.__dataclass_fields__)
 _KNOTS = 10  # at most, per piecewise-linear function
 _RIDGE = 1e-3  # settles slopes that the data leave open, in units of a relative error
 
@@ -52,11 +53,12 @@ class IterationModel:
     ----------
     points : pandas.DataFrame of shape (n_points, ...)
         ``iteration.csv``: composition columns and ``median_ns``.
-    operators_ns : numpy.ndarray of shape (n_points,)
-        The operators' prediction of the same points.
+    operators : OperatorModel
     """
 
-    def __init__(self, points: pd.DataFrame, operators_ns: np.ndarray) -> None:
+    def __init__(self, points: pd.DataFrame, operators: OperatorModel) -> None:
+        self._operators = operators
+        operators_ns = np.array([operators.predict_ns(batch) for batch in batches_of(points)])
         quantities = np.column_stack(_quantities(points.astype(float), operators_ns))
         ramps = [
             (index, start, end)
@@ -69,9 +71,14 @@ class IterationModel:
         features = self._features(quantities)
         measured = points["median_ns"].to_numpy(dtype=float)
         scale = np.maximum(features.max(axis=0), 1e-12)
-        design = features / scale / measured[:, None]
-        ridge = np.sqrt(len(measured)) * _RIDGE * np.eye(design.shape[1]) / measured.mean()
-        slopes, _residual = nnls(np.vstack([design, ridge]), np.append(np.ones(len(measured)), np.zeros(len(ridge))))
+        ridge = np.sqrt(len(measured)) * _RIDGE * np.eye(len(scale)) / measured.mean()
+        # Errors relative to a noisy measurement would favour the fast ones: the second fit's are relative to the first.
+        size = measured
+        for _ in range(2):
+            weight = np.sqrt(points["repeats"].to_numpy(dtype=float)) / size
+            design = np.vstack([features / scale * weight[:, None], ridge])
+            slopes, _residual = nnls(design, np.append(measured * weight, np.zeros(len(ridge))))
+            size = features / scale @ slopes
         used = slopes > 0
         self._slopes = (slopes / scale)[used]
         self._index, self._start, self._end = self._index[used], self._start[used], self._end[used]
@@ -81,11 +88,10 @@ class IterationModel:
         features: np.ndarray = np.clip(quantities[..., self._index], self._start, self._end) - self._start
         return features
 
-    def predict(self, batch: Any, operators_ns: Any) -> np.ndarray:
-        """Predicted times, ns, of one batch, shape (), or of a table of them, shape (n,)."""
-        quantities = np.stack(_quantities(batch, operators_ns), axis=-1)
-        prediction: np.ndarray = self._features(quantities) @ self._slopes
-        return prediction
+    def predict_ns(self, batch: Composition) -> float:
+        """Predicted time of a batch, ns."""
+        quantities = np.array(_quantities(batch, self._operators.predict_ns(batch)))
+        return float(self._features(quantities) @ self._slopes)
 
 
 def _ramps(values: np.ndarray) -> list[tuple[float, float]]:
@@ -97,41 +103,52 @@ def _ramps(values: np.ndarray) -> list[tuple[float, float]]:
     return list(zip(knots, np.append(knots[1:], np.inf), strict=True))
 
 
+class BatchModel(Protocol):
+    """Whatever knows how long a batch takes."""
+
+    def predict_ns(self, batch: Composition) -> float:
+        """Predicted time of a batch, ns."""
+
+
 @dataclass(frozen=True)
 class Predictors:
     """A profile's predictors, fitted once, and the range it covers."""
 
     operators: OperatorModel
-    iterations: IterationModel
-    low: Mapping[Any, float]
-    high: Mapping[Any, float]
+    iterations: BatchModel
+    noise: Noise | None
+    low: Mapping[str, float]
+    high: Mapping[str, float]
 
     @classmethod
     def from_profile(cls, profile: Profile) -> "Predictors":
         """Fit on a loaded bundle; a fraction of a second."""
         operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
-        return cls.fit(operators, profile.iteration)
+        if profile.kernels is not None:
+            kernels = KernelModel(operators, profile.kernels)
+            return cls(operators, kernels, None, dict.fromkeys(COMPOSITION, 0), kernels.high())
+        assert profile.iteration is not None and profile.noise is not None  # a bundle has these or kernels
+        return replace(cls.fit(operators, profile.iteration), noise=Noise(profile.noise))
 
     @classmethod
     def fit(cls, operators: OperatorModel, points: pd.DataFrame) -> "Predictors":
         """Fit the iteration model on measured `points`."""
-        ranges = points[list(COMPOSITION)]
-        model = IterationModel(points, _operators_ns(operators, points))
-        return cls(operators, model, ranges.min().to_dict(), ranges.max().to_dict())
+        low, high = ({name: float(end(points[name])) for name in COMPOSITION} for end in (np.min, np.max))
+        return cls(operators, IterationModel(points, operators), None, low, high)
 
     def covers(self, batch: Composition) -> bool:
         """True when every quantity lies within the profiled range."""
         return all(self.low[name] <= value <= self.high[name] for name, value in asdict(batch).items())
 
-    def predict_ns(self, batch: Composition) -> float:
-        """Predicted time of a batch, ns."""
-        return float(self.iterations.predict(batch, self.operators.predict_ns(batch)))
+    def quantile_ns(self, batch: Composition, level: float) -> float:
+        """The time that a fraction `level` of such batches stays below, ns; NaN where no noise was recorded."""
+        return self.iterations.predict_ns(batch) * (self.noise.quantile(level) if self.noise else np.nan)
 
     def predict_table(self, points: pd.DataFrame) -> np.ndarray:
         """Predicted times, ns, of the rows of an iteration table, shape (n,)."""
-        return self.iterations.predict(points.astype(float), _operators_ns(self.operators, points))
+        return np.array([self.iterations.predict_ns(batch) for batch in batches_of(points)])
 
 
-def _operators_ns(operators: OperatorModel, points: pd.DataFrame) -> np.ndarray:
-    rows = points[list(COMPOSITION)].itertuples(index=False, name=None)
-    return np.array([operators.predict_ns(Composition(*row)) for row in rows])
+def batches_of(table: pd.DataFrame) -> list[Composition]:
+    """The batches of an iteration table."""
+    return [Composition(*map(int, row)) for row in table[list(COMPOSITION)].itertuples(index=False, name=None)]

@@ -1,7 +1,6 @@
 """The vidur-profile stage: operators and whole iterations of the engine, on this device."""
 
 import logging
-import random
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,25 +11,30 @@ import pandas as pd
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import VidurProfileConfig
-from gpu_simulate_test.engine import Clock, EngineInfo, ProfilableEngine, Step
-from gpu_simulate_test.io.files import write_atomic, write_json
+from gpu_simulate_test.engine import Clock, EngineInfo, ProfilableEngine
+from gpu_simulate_test.io.files import read_json, write_json
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.speed import MachineSpeed
 from gpu_simulate_test.vidur_ext.iterations import (
-    Drift,
     Episode,
+    Measured,
     cost,
     iteration_table,
+    noise_record,
     plan_episodes,
     random_episode,
     run_episode,
+    schedule,
+    traffic_episode,
 )
 from gpu_simulate_test.vidur_ext.operators import (
     OperatorModel,
     Reach,
     operator_points,
     operator_tables,
+    powers_of_two,
     time_operators,
 )
 from gpu_simulate_test.vidur_ext.predictor import Predictors
@@ -38,15 +42,20 @@ from gpu_simulate_test.vidur_ext.profiling_root import (
     ATTENTION,
     ITERATION,
     MLP,
+    NOISE,
     PROFILE_META,
     bundle_dir,
     identity,
+    write_profile_table,
 )
 
 log = logging.getLogger(__name__)
 
-_RANDOM_EPISODES = 8
-_HELD_OUT_EPISODES = 4
+_RANDOM_EPISODES, _HELD_OUT_EPISODES = 3, 1  # of each kind
+_MAX_CONCURRENCY = 8
+_MIN_BURSTS_LEFT = 4  # a burst may take a quarter of the time left
+_SAVE_EVERY_S = 10.0
+KEPT = "measured.json"  # of an interrupted run, to go on from
 
 
 def reach_of(workload: Workload, info: EngineInfo) -> Reach:
@@ -88,14 +97,18 @@ def profile(
     reach = reach_of(workload, info)
     log.info("profiling %s: batches up to %s", info.name, asdict(reach))
     mlp, attention, operator_spread = _profile_operators(config, engine, reach, info)
-    steps, held_out, rounds, drift = _profile_iterations(config, engine, reach, clock)
-    iteration = iteration_table(steps, drift)
+    measured = _profile_iterations(config, workload, engine, reach, clock, run.path / KEPT)
+    speed, table = measured.speed, measured.table()
+    held_out = table["held_out"] == 1
+    iteration = iteration_table(table[~held_out], speed)
     device, model_id = config.hardware.vidur_device, config.model.id
     bundle = bundle_dir(run.path, device, model_id)
     bundle.mkdir(parents=True)
-    for name, frame in ((MLP, mlp), (ATTENTION, attention), (ITERATION, iteration)):
-        _write_csv(bundle / name, frame)
-    check = _check(OperatorModel(mlp, attention, config.model.num_layers), iteration, iteration_table(held_out, drift))
+    predictors = Predictors.fit(OperatorModel(mlp, attention, config.model.num_layers), iteration)
+    noise = noise_record(table, predictors.predict_table(table))
+    for name, frame in ((MLP, mlp), (ATTENTION, attention), (ITERATION, iteration), (NOISE, noise)):
+        write_profile_table(bundle / name, frame)
+    check = _check(predictors, iteration_table(table[held_out], speed))
     meta = {
         "schema_version": SCHEMA_VERSION,
         **identity(config),
@@ -106,15 +119,15 @@ def profile(
         "env": environment(),
         "reach": asdict(reach),
         "operators": {"points": len(mlp) + len(attention), "median_spread": operator_spread},
-        "reference_ns": drift.reference_ns,
-        "drift": float(np.ptp(drift.slowness(np.array(drift.times_ns)))),
-        "iterations": {"points": len(iteration), "measured": int(iteration["repeats"].sum()), "rounds": rounds},
+        "reference_ns": speed.reference_ns,
+        "drift": float(np.ptp(speed.slowness(np.array(speed.times_ns)))),
+        "iterations": {"points": len(iteration), "measured": int(iteration["repeats"].sum())},
         "held_out": check,
         "how": {
             "operators": f"{config.vidur.profiling.repeats} timed repeats after 2 untimed ones, "
             + ("CUDA events" if info.device == "cuda" else "monotonic clock"),
             "iterations": "whole engine steps of synthetic bursts, in shuffled rounds, scaled to the machine's "
-            "median speed by reference bursts in between",
+            "mean speed by reference bursts in between",
         },
     }
     write_json(bundle / PROFILE_META, meta)
@@ -134,47 +147,74 @@ def _profile_operators(
 
 
 def _profile_iterations(
-    config: VidurProfileConfig, engine: ProfilableEngine, reach: Reach, clock: Clock
-) -> tuple[list[Step], list[Step], int, Drift]:
-    """Steps to fit on, steps held out, complete rounds, and how the machine's speed drifted meanwhile.
+    config: VidurProfileConfig, workload: Workload, engine: ProfilableEngine, reach: Reach, clock: Clock, kept: Path
+) -> Measured:
+    """Run the scheduled bursts until the time is over.
 
-    Every round runs every episode once in another order, so that a drift or a busy neighbour spreads
-    over all of them. Cheap episodes come first in the first round: a budget too small for all leaves
-    the large batches out, not the common ones.
+    What an interrupted run of the same settings left in `kept` is gone on from.
     """
     settings = config.vidur.profiling
-    deadline = time.monotonic() + settings.budget_s
-    planned = plan_episodes(reach) + [random_episode(reach, seed) for seed in range(_RANDOM_EPISODES)]
-    held_out_plan = [random_episode(reach, 1000 + seed) for seed in range(_HELD_OUT_EPISODES)]
+    planned, held_out = plan_episodes(reach), []
+    for seed in range(_RANDOM_EPISODES):
+        planned += _like_traffic(workload, reach, seed)
+    for seed in range(_HELD_OUT_EPISODES):
+        held_out += _like_traffic(workload, reach, 1000 + seed)
+    order = schedule(planned, held_out, settings.repeats)
+    same = {**identity(config), "engine": asdict(engine.info()), "reach": asdict(reach), "bursts": len(order)}
     list(run_episode(engine, planned[0], config.model.vocab_size))  # the first one warms the engine up
-    steps: list[Step] = []
-    held_out: list[Step] = []
-    drift = Drift()
-    rounds = 0
-    total = settings.repeats * (len(planned) + len(held_out_plan))
-    with tqdm(total=total, desc="vidur-profile iterations", unit="burst") as bar:
-        for number in range(settings.repeats):
-            order: list[tuple[Episode, list[Step]]] = [(episode, steps) for episode in planned]
-            order += [(episode, held_out) for episode in held_out_plan]
-            if number == 0:
-                order.sort(key=lambda item: cost(item[0]))
-            else:
-                random.Random(number).shuffle(order)
-            for episode, into in order:
-                if time.monotonic() > deadline and steps:
-                    return steps, held_out, rounds, drift
-                drift.watch(engine, clock)
-                into.extend(run_episode(engine, episode, config.model.vocab_size))
+    measured = _read_kept(kept, same, clock)
+    before_s, started = measured.elapsed_s, time.monotonic()
+    saved = started
+    done = 0  # cost
+    try:
+        with tqdm(total=len(order), initial=measured.bursts, desc="vidur-profile iterations", unit="burst") as bar:
+            for episode, is_held_out in order[measured.bursts :]:
+                spent = time.monotonic() - started
+                left = settings.budget_s - before_s - spent
+                if left <= 0 and measured.rows:
+                    break
+                # One burst must not take what many others would share.
+                if not done or spent / done * cost(episode) < left / _MIN_BURSTS_LEFT:
+                    measured.speed.watch(engine, clock)
+                    measured.add(run_episode(engine, episode, config.model.vocab_size), held_out=is_held_out)
+                    done += cost(episode)
+                measured.bursts += 1
+                measured.elapsed_s = before_s + time.monotonic() - started
+                if time.monotonic() - saved > _SAVE_EVERY_S:
+                    saved = time.monotonic()
+                    write_json(kept, {"of": same, "measured": asdict(measured)})
                 bar.update()
-            rounds += 1
-    return steps, held_out, rounds, drift
+    except KeyboardInterrupt:
+        write_json(kept, {"of": same, "measured": asdict(measured)})
+        raise
+    kept.unlink(missing_ok=True)
+    return measured
 
 
-def _check(operators: OperatorModel, points: pd.DataFrame, held_out: pd.DataFrame) -> dict[str, Any]:
+def _like_traffic(workload: Workload, reach: Reach, seed: int) -> list[Episode]:
+    """Requests of the workload at several degrees of concurrency, and others."""
+    columns = workload.lengths[["num_prefill_tokens", "num_decode_tokens"]]
+    lengths = list(columns.itertuples(index=False, name=None))
+    degrees = powers_of_two(min(reach.max_seqs, _MAX_CONCURRENCY))
+    return [random_episode(reach, seed), *(traffic_episode(lengths, degree, seed) for degree in degrees)]
+
+
+def _read_kept(kept: Path, same: dict[str, Any], clock: Clock) -> Measured:
+    if not kept.is_file():
+        return Measured()
+    found = read_json(kept)
+    if found.get("of") != same:
+        return Measured()
+    fields = found["measured"]
+    log.info("going on from the %d bursts of an interrupted run", fields["bursts"])
+    return Measured(**fields | {"speed": MachineSpeed(**fields["speed"])}).later(clock.now_ns())
+
+
+def _check(predictors: Predictors, held_out: pd.DataFrame) -> dict[str, Any]:
     """Relative error of the fitted predictor on iterations it has not seen."""
     if held_out.empty:
         return {"iterations": 0}
-    predicted = Predictors.fit(operators, points).predict_table(held_out)
+    predicted = predictors.predict_table(held_out)
     error = predicted / held_out["median_ns"].to_numpy(dtype=float) - 1
     return {
         "iterations": len(held_out),
@@ -185,10 +225,6 @@ def _check(operators: OperatorModel, points: pd.DataFrame, held_out: pd.DataFram
     }
 
 
-def _write_csv(path: Path, frame: pd.DataFrame) -> None:
-    write_atomic(path, lambda stream: stream.write(frame.to_csv(index=False).encode()))
-
-
 def _summary(config: VidurProfileConfig, root: Path, meta: dict[str, Any]) -> str:
     lines = [
         f"# Profile of {config.model.id} on {config.hardware.name}",
@@ -197,10 +233,9 @@ def _summary(config: VidurProfileConfig, root: Path, meta: dict[str, Any]) -> st
         f"- root: {root.name}",
         f"- operator points: {meta['operators']['points']}; "
         f"spread of repeats, median: {meta['operators']['median_spread']:.1%}",
-        f"- iteration points: {meta['iterations']['points']}, measured {meta['iterations']['measured']} times "
-        f"in {meta['iterations']['rounds']} complete rounds",
+        f"- iteration points: {meta['iterations']['points']}, measured {meta['iterations']['measured']} times",
+        f"- the machine's speed wandered by {meta['drift']:.0%} meanwhile, which the times are corrected for",
     ]
-    lines.append(f"- the machine's speed wandered by {meta['drift']:.0%} meanwhile, which the times are corrected for")
     check = meta["held_out"]
     if check["iterations"]:
         lines.append(

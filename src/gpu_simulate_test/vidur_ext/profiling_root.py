@@ -1,17 +1,24 @@
 """The profiling bundle: its layout, and the checks before anything is simulated from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gpu_simulate_test.config.schema import StageConfig
+from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.io.files import read_json
+from gpu_simulate_test.io.files import read_json, write_atomic
+from gpu_simulate_test.vidur_ext.kernels import Kernels
 
 PROFILE_META = "profile_meta.json"
-MLP, ATTENTION, ITERATION = "mlp.csv", "attention.csv", "iteration.csv"
+MLP, ATTENTION = "mlp.csv", "attention.csv"
+# Either whole iterations, measured on the engine, or the kernels that a recorded profile has.
+ITERATION = "iteration.csv"
+NOISE = "noise.csv"
+KERNELS = {name: f"kernels_{name}.csv" for name in (field.name for field in fields(Kernels))}
+COMPOSITION = tuple(field.name for field in fields(Composition))
 
 # What a profile is valid for: the simulated settings must be the profiled ones.
 IDENTITY = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_threads", "num_layers")
@@ -51,13 +58,15 @@ def check_owner(root: Path, config: StageConfig) -> None:
 
 @dataclass(frozen=True)
 class Profile:
-    """A finished bundle; operator times in ms, iteration times in ns."""
+    """A finished bundle: operator and kernel times in ms, iteration times in ns; kernels stand in for iterations."""
 
     path: Path
     meta: dict[str, Any]
     mlp: pd.DataFrame
     attention: pd.DataFrame
-    iteration: pd.DataFrame
+    iteration: pd.DataFrame | None
+    noise: pd.DataFrame | None
+    kernels: Kernels | None
 
 
 def load_profile(config: StageConfig) -> Profile:
@@ -97,14 +106,27 @@ def read_bundle(path: Path) -> Profile:
     """
     if not (path / PROFILE_META).is_file():
         raise ArtifactError(f"incomplete profile (no {PROFILE_META}): {path}; run vidur-profile again")
-    return Profile(path, read_json(path / PROFILE_META), *(_read(path / name) for name in (MLP, ATTENTION, ITERATION)))
+    iteration, noise, kernels = None, None, None
+    if (path / KERNELS["attention"]).is_file():
+        kernels = Kernels(**{name: _read(path / file, name == "skew") for name, file in KERNELS.items()})
+    else:
+        iteration, noise = _read(path / ITERATION), _read(path / NOISE)
+        if missing := [name for name in COMPOSITION if name not in iteration]:
+            raise ArtifactError(f"columns missing: {path / ITERATION}: {', '.join(missing)}; run vidur-profile again")
+    meta, mlp, attention = read_json(path / PROFILE_META), _read(path / MLP), _read(path / ATTENTION)
+    return Profile(path, meta, mlp, attention, iteration, noise, kernels)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def write_profile_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table of the bundle."""
+    write_atomic(path, lambda stream: stream.write(frame.to_csv(index=False).encode()))
+
+
+def _read(path: Path, may_be_empty: bool = False) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"cannot read profile table: {path}: {error}; run vidur-profile again") from error
-    if frame.empty or frame.isna().to_numpy().any():
+    if (frame.empty and not may_be_empty) or frame.isna().to_numpy().any():
         raise ArtifactError(f"incomplete profile table: {path}; run vidur-profile again")
     return frame

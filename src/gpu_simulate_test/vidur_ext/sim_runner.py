@@ -21,15 +21,20 @@ from gpu_simulate_test.io.tables import (
     REAL_ITERATIONS,
     REQUEST_COLUMNS,
     REQUEST_METRICS,
+    SAMPLES,
     TOKEN_METRICS,
     read_table,
+    write_table,
 )
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.vidur_ext.device_config import register_device
-from gpu_simulate_test.vidur_ext.predictor import Predictors
-from gpu_simulate_test.vidur_ext.profiling_root import Profile
+from gpu_simulate_test.vidur_ext.noise import Noise
+from gpu_simulate_test.vidur_ext.predictor import Predictors, batches_of
+from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION, Profile
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.simulation import SimResult, SimSettings, simulate
+from gpu_simulate_test.vidur_ext.stock_predictor import train_stock
+from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, by_composition
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +46,8 @@ class RealRun:
     path: Path
     settings: dict[str, Any]
     num_decode_actual: np.ndarray
-    reference_ns: float | None  # of the machine while it served, the median of its repeats
-    iterations: pd.DataFrame
+    reference_ns: float | None  # of the machine while it served, the mean of its repeats
+    iterations: pd.DataFrame | None  # None: they were not recorded, or not whole
 
 
 def load_real_run(path: Path, workload: Workload) -> RealRun:
@@ -63,8 +68,12 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
     repeats = [read_run_meta(path.with_name(name)) for name in meta.get("repeat_run_dirs", [path.name])]
     bursts = [repeat["reference_ns"] for repeat in repeats if "reference_ns" in repeat]
-    iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
-    return RealRun(path, meta["engine"], actual.to_numpy(), float(np.median(bursts)) if bursts else None, iterations)
+    iterations = None
+    if meta.get("backend") != "recorded":
+        iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+        if not set(COMPOSITION) <= set(iterations):  # written before a column was added
+            iterations = None
+    return RealRun(path, meta["engine"], actual.to_numpy(), float(np.mean(bursts)) if bursts else None, iterations)
 
 
 def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
@@ -137,33 +146,51 @@ def vidur_sim(
     settings = sim_settings(config, real)
     check_limits(workload, settings)
     predictors = Predictors.from_profile(profile)
-    use_overhead = config.vidur.predictor.name == "iteration"
     speed = machine_speed(config, profile, real)
-    model = predictors if use_overhead else predictors.operators
-
-    def predict(batch: Composition) -> float:
-        return model.predict_ns(batch) * speed
-
+    num_prefill = workload.lengths["num_prefill_tokens"].to_numpy()
     num_decode = workload.lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
-    with tqdm(total=len(workload), desc="vidur-sim", unit="request") as bar:
-        result = simulate(
-            settings,
-            workload.arrival_time_ns,
-            workload.lengths["num_prefill_tokens"].tolist(),
-            num_decode.tolist(),
-            predict,
-            bar.update,
-        )
-    requests, tokens, iterations = _tables(workload, result, predictors)
+    if config.vidur.predictor.name == "stock":
+        predict_ns: PredictNs = train_stock(profile, settings, int((num_prefill + num_decode).max())).predict_ns
+    else:
+        model = predictors.iterations if config.vidur.predictor.name == "iteration" else predictors.operators
+        predict_ns = by_composition(model.predict_ns)
+
+    def predict(batch: Composition, vidur_batch: Any = None) -> float:
+        return predict_ns(batch, vidur_batch) * speed
+
+    runs = 1 + (config.vidur.samples if predictors.noise else 0)
+    with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
+
+        def run_vidur(predict: PredictNs) -> SimResult:
+            lengths = num_prefill.tolist(), num_decode.tolist()
+            return simulate(settings, workload.arrival_time_ns, *lengths, predict, bar.update)
+
+        result = run_vidur(predict)
+        requests, tokens = _request_and_token_tables(workload, result)
+        sampled = []
+        for number in range(runs - 1):
+            assert predictors.noise is not None
+            noisy = run_vidur(_with_noise(predict, predictors.noise, number))
+            sampled.append(_request_and_token_tables(workload, noisy))
+            folder = run.path / SAMPLES / str(number)
+            folder.mkdir(parents=True)
+            for table, frame in zip((REQUEST_METRICS, TOKEN_METRICS), sampled[-1], strict=True):
+                write_table(folder / table.filename, frame)
+    iterations = _iteration_table(result, predictors)
     if not iterations["in_profile"].all():
         outside = 1 - iterations["in_profile"].mean()
         log.warning("%.1f %% of the simulated iterations lie outside the profiled range", 100 * outside)
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)
     run.write_table(ITERATION_METRICS, iterations)
-    if real is not None:
-        run.write_table(REAL_ITERATIONS, _real_iterations(real, predict, predictors))
-    run.write_text("summary.md", _summary(config, run_id, settings, requests, tokens, iterations, real, speed))
+    if real is not None and real.iterations is not None:
+        run.write_table(REAL_ITERATIONS, _real_iterations(real.iterations, predict, predictors))
+    lines = _summary(config, run_id, settings, requests, iterations, real, speed)
+    lines += latency_lines(requests, tokens, sampled)
+    if predictors.noise is None:
+        lines.append("- no ranges: the profile has no record of how its iterations scattered")
+    lines.append("- deterministic: the same profile and workload give the same tables")
+    run.write_text("summary.md", "\n".join(lines) + "\n")
     run.finish(
         run_meta(
             run_id,
@@ -184,9 +211,17 @@ def vidur_sim(
     )
 
 
-def _tables(
-    workload: Workload, result: SimResult, predictors: Predictors
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _with_noise(predict: PredictNs, noise: Noise, number: int) -> PredictNs:
+    """Scatter predictions as the profile's iterations did, from a random place of that record on."""
+    offset = noise.draw_offset(np.random.default_rng(number))
+
+    def scattered(batch: Composition, vidur_batch: Any) -> float:
+        return predict(batch, vidur_batch) * noise.ratio(offset + round(vidur_batch.scheduled_at * 1e9))
+
+    return scattered
+
+
+def _request_and_token_tables(workload: Workload, result: SimResult) -> tuple[pd.DataFrame, pd.DataFrame]:
     counts = np.array([len(times) for times in result.token_times])
     arrival = workload.arrival_time_ns
     first = np.array([times[0] for times in result.token_times])
@@ -220,6 +255,10 @@ def _tables(
     )
     latency = tokens.groupby("request_id")["token_time_ns"].diff().astype("Int64")
     tokens.insert(3, "token_latency_ns", latency)
+    return requests[list(REQUEST_COLUMNS)], tokens
+
+
+def _iteration_table(result: SimResult, predictors: Predictors) -> pd.DataFrame:
     iterations = pd.DataFrame(
         [
             {
@@ -234,20 +273,17 @@ def _tables(
         ]
     )
     iterations.insert(0, "iteration_id", np.arange(len(iterations)))
-    return requests[list(REQUEST_COLUMNS)], tokens, iterations
+    return iterations
 
 
-def _real_iterations(real: RealRun, predict: Callable[[Composition], float], predictors: Predictors) -> pd.DataFrame:
+def _real_iterations(
+    iterations: pd.DataFrame, predict: Callable[[Composition], float], predictors: Predictors
+) -> pd.DataFrame:
     """The predictor on the real run's own iterations, for the attribution of the error."""
-    names = list(Composition.__dataclass_fields__)
-    if any(name not in real.iterations for name in names):
-        return pd.DataFrame({"iteration_id": [], "predicted_ns": [], "in_profile": []}).astype(
-            {"iteration_id": "int64", "predicted_ns": "int64", "in_profile": bool}
-        )
-    batches = [Composition(*row) for row in real.iterations[names].itertuples(index=False, name=None)]
+    batches = batches_of(iterations)
     return pd.DataFrame(
         {
-            "iteration_id": real.iterations["iteration_id"],
+            "iteration_id": iterations["iteration_id"],
             "predicted_ns": [round(predict(batch)) for batch in batches],
             "in_profile": [predictors.covers(batch) for batch in batches],
         }
@@ -259,12 +295,11 @@ def _summary(
     run_id: str,
     settings: SimSettings,
     requests: pd.DataFrame,
-    tokens: pd.DataFrame,
     iterations: pd.DataFrame,
     real: RealRun | None,
     speed: float,
-) -> str:
-    lines = [
+) -> list[str]:
+    return [
         f"# Simulated run {run_id}",
         "",
         f"- Vidur, {settings.scheduler} scheduler, predictor {config.vidur.predictor.name}",
@@ -272,11 +307,9 @@ def _summary(
         f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
         f"{settings.batch_cap} requests, {settings.token_budget} tokens a batch, "
         f"{settings.num_blocks} KV blocks of {settings.block_size}",
-        f"- requests: {len(requests)}; output tokens: {len(tokens)}; iterations: {len(iterations)}",
+        f"- requests: {len(requests)}; output tokens: {requests['num_decode_tokens_actual'].sum()}; "
+        f"iterations: {len(iterations)}",
         f"- iterations outside the profiled range: {1 - iterations['in_profile'].mean():.1%}",
         f"- times scaled by {speed:.3f}, the machine's slowness during the real run against the profile's",
         f"- preemptions: {int(requests['num_preemptions'].sum())}",
     ]
-    lines += latency_lines(requests, tokens)
-    lines.append("- deterministic: the same profile and workload give the same tables")
-    return "\n".join(lines) + "\n"

@@ -119,7 +119,7 @@ def simulate(
     arrival_ns : numpy.ndarray of shape (n_requests,)
     num_prefill, num_decode : sequence of int, length n_requests
     predict_ns : callable
-        Time of a batch, ns.
+        Time of a batch, ns, from its composition and Vidur's batch object.
     on_finished : callable
         Told how many requests completed in the last iteration.
     """
@@ -151,9 +151,9 @@ def simulate(
 def _observed(predict_ns: PredictNs, result: SimResult) -> PredictNs:
     """Keep each batch's composition when its time is predicted: afterwards it has moved on."""
 
-    def predict(batch: Composition) -> float:
+    def predict(batch: Composition, vidur_batch: Any) -> float:
         result.iterations.append(SimIteration(0, 0, batch, 0))
-        return predict_ns(batch)
+        return predict_ns(batch, vidur_batch)
 
     return predict
 
@@ -184,6 +184,22 @@ def _recorder(
     return record
 
 
+def replica_config(settings: SimSettings) -> ReplicaConfig:
+    """The model on one device."""
+    return ReplicaConfig(
+        model_name=settings.model_id,
+        num_pipeline_stages=1,
+        tensor_parallel_size=1,
+        device=settings.device,
+        network_device=settings.network_device,
+    )
+
+
+def cache_config(settings: SimSettings) -> CacheConfig:
+    """The KV cache, all of its blocks usable."""
+    return CacheConfig(block_size=settings.block_size, num_blocks=settings.num_blocks, watermark_blocks_fraction=0.0)
+
+
 def _vidur_config(settings: SimSettings, scratch: str, longest: int) -> SimulationConfig:
     scheduler = {
         "sarathi": lambda: SarathiSchedulerConfig(batch_size_cap=settings.batch_cap, chunk_size=settings.token_budget),
@@ -195,16 +211,8 @@ def _vidur_config(settings: SimSettings, scratch: str, longest: int) -> Simulati
     return SimulationConfig(
         log_level="warning",
         cluster_config=ClusterConfig(
-            replica_config=ReplicaConfig(
-                model_name=settings.model_id,
-                num_pipeline_stages=1,
-                tensor_parallel_size=1,
-                device=settings.device,
-                network_device=settings.network_device,
-            ),
-            cache_config=CacheConfig(
-                block_size=settings.block_size, num_blocks=settings.num_blocks, watermark_blocks_fraction=0.0
-            ),
+            replica_config=replica_config(settings),
+            cache_config=cache_config(settings),
             replica_scheduler_config=scheduler,
         ),
         request_generator_config=_WorkloadConfig(max_tokens=longest),

@@ -14,8 +14,8 @@ from gpu_simulate_test.errors import ConfigError
 
 PREDICTOR_TYPE = "gsim"
 
-PredictNs = Callable[[Composition], float]
-"""Time of a batch in ns."""
+PredictNs = Callable[[Composition, Any], float]
+"""Time of a batch in ns, from its composition and from Vidur's own batch object."""
 
 
 @dataclass
@@ -46,6 +46,11 @@ class PredictedTime:
     def model_time_ms(self) -> float:
         """Milliseconds."""
         return self.total_time * 1e3
+
+
+def by_composition(predict_ns: Callable[[Composition], float]) -> PredictNs:
+    """A predictor that asks no more of a batch than its composition."""
+    return lambda batch, _vidur_batch: predict_ns(batch)
 
 
 def composition(batch: Any) -> Composition:
@@ -81,7 +86,7 @@ class GsimExecutionTimePredictor:
 
     def get_execution_time(self, batch: Any, pipeline_stage: int) -> PredictedTime:
         """Predicted time of a batch; one pipeline stage is all we profile."""
-        return PredictedTime(self._predict(composition(batch)) / 1e9)
+        return PredictedTime(self._predict(composition(batch), batch) / 1e9)
 
 
 def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any) -> PredictNs:
@@ -90,7 +95,7 @@ def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any)
 
     path = bundle_dir(Path(os.path.expanduser(config.profiling_root)), replica_config.device, replica_config.model_name)
     predictors = Predictors.from_profile(read_bundle(path))
-    return predictors.predict_ns if config.use_overhead else predictors.operators.predict_ns
+    return by_composition((predictors.iterations if config.use_overhead else predictors.operators).predict_ns)
 
 
 def register_predictor() -> None:

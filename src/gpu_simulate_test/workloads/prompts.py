@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,16 @@ def _synthetic_prompts(workload: WorkloadConfig, vocab_size: int) -> Iterator[di
     lengths = uniform_lengths(
         workload.num_prefill_tokens, workload.num_prefill_tokens_min, workload.num_requests, f"prefill-{workload.seed}"
     )
-    uniform = random.Random(f"tokens-{workload.seed}").random
+    yield from random_prompts("synthetic", lengths, workload.seed, vocab_size)
+
+
+def random_prompts(name: str, lengths: Iterable[int], seed: int, vocab_size: int) -> Iterator[dict[str, Any]]:
+    """Prompts of seeded random token ids: ``<name>-0``, ``<name>-1``, ..."""
+    uniform = random.Random(f"tokens-{seed}").random
     span = vocab_size - _FIRST_PLAIN_TOKEN
     for index, length in enumerate(lengths):
         token_ids = [_FIRST_PLAIN_TOKEN + int(uniform() * span) for _ in range(length)]
-        yield {"prompt_id": f"synthetic-{index}", "text": "", "token_ids": token_ids}
+        yield {"prompt_id": f"{name}-{index}", "text": "", "token_ids": token_ids}
 
 
 def uniform_lengths(high: int, low: int | None, count: int, seed: str) -> list[int]:

@@ -15,6 +15,7 @@ from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, wor
 from gpu_simulate_test.workloads.arrival_schedule import inter_arrivals
 from gpu_simulate_test.workloads.prompts import load_prompts, uniform_lengths
 from gpu_simulate_test.workloads.token_lengths import tokenize, tokenizer_ref
+from gpu_simulate_test.workloads.trace import load_trace
 
 
 def write_workload(config: StageConfig, record: HydraRecord, path: Path, target: RunDir) -> None:
@@ -26,16 +27,20 @@ def write_workload(config: StageConfig, record: HydraRecord, path: Path, target:
         A prompt is malformed, or exceeds the model's or the KV cache's limit.
     """
     workload, model = config.workload, config.model
-    prompts = load_prompts(workload, model.vocab_size)
-    token_ids = tokenize(prompts, model)
-    prefill = np.array([len(ids) for ids in token_ids])
-    decode = np.array(
-        uniform_lengths(
-            workload.num_decode_tokens, workload.num_decode_tokens_min, len(prompts), f"decode-{workload.seed}"
+    if workload.source == "trace":
+        prompts, prefill, decode, gaps = load_trace(workload, model.vocab_size)
+    else:
+        prompts = load_prompts(workload, model.vocab_size)
+        token_ids = tokenize(prompts, model)
+        prompts = [prompt | {"token_ids": ids} for prompt, ids in zip(prompts, token_ids, strict=True)]
+        prefill = np.array([len(ids) for ids in token_ids])
+        decode = np.array(
+            uniform_lengths(
+                workload.num_decode_tokens, workload.num_decode_tokens_min, len(prompts), f"decode-{workload.seed}"
+            )
         )
-    )
+        gaps = inter_arrivals(workload.arrival, len(prompts), workload.seed)
     _check_limits(config, [str(prompt["prompt_id"]) for prompt in prompts], prefill + decode)
-    gaps = inter_arrivals(workload.arrival, len(prompts), workload.seed)
     ids = np.arange(len(prompts))
     target.write_table(
         TRACE_LENGTHS,
@@ -54,10 +59,7 @@ def write_workload(config: StageConfig, record: HydraRecord, path: Path, target:
         pd.DataFrame({"request_id": ids, "inter_arrival_ns": gaps, "arrival_time_ns": arrivals}),
     )
     # The ids are kept beside the text, so that every engine is given the very same tokens.
-    target.write_text(
-        PROMPTS,
-        dump_prompts(prompt | {"token_ids": ids_} for prompt, ids_ in zip(prompts, token_ids, strict=True)),
-    )
+    target.write_text(PROMPTS, dump_prompts(prompts))
     sha256 = workload_sha256(target.path)
     target.write_text("summary.md", _summary(config, path.name, sha256, prefill, decode, arrivals))
     target.finish(

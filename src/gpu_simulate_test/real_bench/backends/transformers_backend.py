@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers import logging as transformers_logging
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
@@ -168,7 +168,7 @@ def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendCo
     dtype = getattr(torch, hardware.dtype)
     if model.weights == "dummy":
         torch.manual_seed(model.seed)
-        loaded = AutoModelForCausalLM.from_config(_qwen3_config(model), dtype=dtype)
+        loaded = AutoModelForCausalLM.from_config(_dummy_config(model), dtype=dtype)
     else:
         folder = Path(model.path or "")
         if not (folder / "config.json").is_file():
@@ -182,8 +182,9 @@ def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendCo
     return loaded.to(hardware.device).eval()
 
 
-def _qwen3_config(model: ModelConfig) -> Qwen3Config:
-    return Qwen3Config(
+def _dummy_config(model: ModelConfig) -> Any:
+    return AutoConfig.for_model(
+        model.architecture,
         vocab_size=model.vocab_size,
         hidden_size=model.hidden_size,
         intermediate_size=model.intermediate_size,

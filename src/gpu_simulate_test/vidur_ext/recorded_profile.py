@@ -1,0 +1,176 @@
+"""A profile of kernels that somebody else measured, turned into our bundle.
+
+The folder is one that LLMServingSim's profiler writes for a model on a device: ``dense.csv`` (per token count),
+``per_sequence.csv``, ``attention.csv`` (prompt chunk, its cached tokens, decoding sequences, their context) and, if
+measured, ``skew.csv`` (unequal contexts). Times there are microseconds, here ms.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from gpu_simulate_test.config.schema import VidurProfileConfig
+from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.files import write_json
+from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
+from gpu_simulate_test.io.run_dir import RunDir
+from gpu_simulate_test.vidur_ext.kernels import KernelModel, Kernels
+from gpu_simulate_test.vidur_ext.operators import OperatorModel
+from gpu_simulate_test.vidur_ext.profiling_root import (
+    ATTENTION,
+    KERNELS,
+    MLP,
+    PROFILE_META,
+    bundle_dir,
+    identity,
+    write_profile_table,
+)
+
+# Vidur's operator: the layers that make it up. Norms there include the residual addition.
+_OPERATORS = {
+    "input_layernorm": ("layernorm",),
+    "attn_pre_proj": ("qkv_proj", "qk_norm"),
+    "attn_rope": ("rotary_emb",),
+    "attn_post_proj": ("o_proj",),
+    "post_attention_layernorm": ("layernorm",),
+    "mlp_up_proj": ("gate_up_proj",),
+    "mlp_act": ("act_fn",),
+    "mlp_down_proj": ("down_proj",),
+    "add": (),
+}
+_OPTIONAL = {"qk_norm"}
+_ONCE = {"embedding", "final_layernorm"}  # an iteration, not a layer
+_ATTENTION = {
+    "prefill_chunk": "prefill_chunk_size",
+    "kv_prefill": "prefill_kv",
+    "n_decode": "batch_size",
+    "kv_decode": "decode_kv",
+}
+_SKEW = {
+    "pc": "prefill_chunk_size",
+    "n": "batch_size",
+    "t_skew_us": "skewed_ms",
+    "t_mean_us": "mean_ms",
+    "t_max_us": "longest_ms",
+}
+
+
+def import_profile(config: VidurProfileConfig, root: Path, run: RunDir) -> None:
+    """Write the kernel tables of ``backend.profile`` as a bundle.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The final profiling root, for the record; `run` is where it is written.
+
+    Raises
+    ------
+    ConfigError
+        ``backend.profile`` is missing.
+    ArtifactError
+        See `read_recorded_profile`.
+    """
+    if config.backend.profile is None:
+        raise ConfigError("backend.profile is missing: name the folder of kernel tables")
+    source = Path(config.backend.profile)
+    mlp, attention, kernels = read_recorded_profile(source)
+    bundle = bundle_dir(run.path, config.hardware.vidur_device, config.model.id)
+    bundle.mkdir(parents=True)
+    tables = {MLP: mlp, ATTENTION: attention} | {file: getattr(kernels, name) for name, file in KERNELS.items()}
+    for name, frame in tables.items():
+        write_profile_table(bundle / name, frame)
+    reach = KernelModel(OperatorModel(mlp, attention, config.model.num_layers), kernels).high()
+    meta = {
+        "schema_version": SCHEMA_VERSION,
+        **identity(config),
+        "source": str(source.absolute()),
+        "created_at": now(),
+        **git_state(),
+        "reach": reach,
+        "points": {name: len(frame) for name, frame in tables.items()},
+        "how": "kernel times measured by somebody else; whole iterations were not, so nothing is held out",
+    }
+    write_json(bundle / PROFILE_META, meta)
+    lines = [
+        f"# Recorded profile of {config.model.id} on {config.hardware.name}",
+        "",
+        f"- source: {source.name}",
+        f"- root: {root.name}",
+        *(f"- {name}: {len(frame)} points" for name, frame in tables.items()),
+        "- predictor not checked on held-out iterations: none were recorded",
+    ]
+    if kernels.skew.empty:
+        lines.append("- no attention over unequal contexts: such batches are taken at their mean")
+    run.write_text("summary.md", "\n".join(lines) + "\n")
+
+
+def read_recorded_profile(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Kernels]:
+    """Read a folder of kernel tables.
+
+    Returns
+    -------
+    mlp, attention : pandas.DataFrame
+        Vidur's operator tables; of each time its median only.
+    kernels : Kernels
+
+    Raises
+    ------
+    ArtifactError
+        A table is missing or malformed, or has layers that a dense decoder does not.
+    """
+    dense = _read(path / "dense.csv", ["layer", "tokens", "time_us"])
+    wide = dense.pivot_table(index="tokens", columns="layer", values="time_us").interpolate(method="index").dropna()
+    known = {layer for layers in _OPERATORS.values() for layer in layers} | _ONCE
+    if strange := sorted(set(wide.columns) - known):
+        raise ArtifactError(f"layers of no dense decoder: {path / 'dense.csv'}: {', '.join(strange)}")
+    if missing := sorted(known - _OPTIONAL - set(wide.columns)):
+        raise ArtifactError(f"layers missing: {path / 'dense.csv'}: {', '.join(missing)}")
+    mlp = pd.DataFrame({"num_tokens": wide.index})
+    for operator, layers in _OPERATORS.items():
+        present = [layer for layer in layers if layer in wide]
+        mlp[f"time_stats.{operator}.median"] = wide[present].sum(axis=1).to_numpy() / 1e3
+
+    per_token = dense[dense["layer"].isin(_ONCE)].rename(columns={"layer": "op", "tokens": "num_tokens"})
+    per_sequence = _read(path / "per_sequence.csv", ["layer", "sequences", "time_us"])
+    per_sequence = per_sequence.rename(columns={"layer": "op", "sequences": "num_seqs"})
+    attention = _read(path / "attention.csv", [*_ATTENTION, "time_us"]).rename(columns=_ATTENTION)
+    skew = pd.DataFrame(columns=list(_SKEW.values()), dtype=float)
+    if (path / "skew.csv").is_file():
+        skew = _read(path / "skew.csv", list(_SKEW)).rename(columns=_SKEW)[list(_SKEW.values())]
+        skew[["skewed_ms", "mean_ms", "longest_ms"]] /= 1e3
+    kernels = Kernels(_in_ms(per_token), _in_ms(per_sequence), _in_ms(attention), skew)
+    return mlp, _vidur_attention(kernels.attention), kernels
+
+
+def _vidur_attention(attention: pd.DataFrame) -> pd.DataFrame:
+    """The rows of prompts alone and of decoding alone, which are all that Vidur's table can hold."""
+    prefill = attention[attention["batch_size"] == 0].rename(
+        columns={"prefill_kv": "kv_cache_size", "median_ms": "time_stats.attn_prefill.median"}
+    )
+    decode = attention[attention["prefill_chunk_size"] == 0].rename(
+        columns={"decode_kv": "kv_cache_size", "median_ms": "time_stats.attn_decode.median"}
+    )
+    keys = ["batch_size", "prefill_chunk_size", "kv_cache_size"]
+    rows = [
+        prefill.assign(batch_size=1)[[*keys, "time_stats.attn_prefill.median"]],
+        decode[[*keys, "time_stats.attn_decode.median"]],
+    ]
+    # A row measures prefill or decode; the other's column is 0, as in Vidur's own tables.
+    return pd.concat(rows, ignore_index=True).fillna(0.0)
+
+
+def _in_ms(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(median_ms=table["time_us"] / 1e3).drop(columns="time_us")
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot read kernel table: {path}: {error}") from error
+    if missing := [name for name in columns if name not in frame]:
+        raise ArtifactError(f"columns missing: {path}: {', '.join(missing)}")
+    numbers = frame[[name for name in columns if name != "layer"]].apply(pd.to_numeric, errors="coerce")
+    if frame.empty or numbers.isna().to_numpy().any():
+        raise ArtifactError(f"not a table of numbers: {path}")
+    return frame[columns]

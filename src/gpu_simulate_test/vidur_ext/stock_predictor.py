@@ -1,0 +1,128 @@
+"""Vidur's own random forests on our operator tables, for comparison with ours."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from vidur.config.config import CacheConfig, RandomForrestExecutionTimePredictorConfig, ReplicaConfig
+from vidur.entities.batch import Batch
+from vidur.execution_time_predictor.random_forrest_execution_time_predictor import RandomForrestExecutionTimePredictor
+
+from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.vidur_ext.operators import COMPUTE_OPS
+from gpu_simulate_test.vidur_ext.profiling_root import ATTENTION, MLP, Profile
+from gpu_simulate_test.vidur_ext.simulation import SimSettings, cache_config, replica_config
+
+log = logging.getLogger(__name__)
+
+_NUM_FORESTS = len(COMPUTE_OPS) + 3  # prefill and decode attention, KV-cache save
+_KV_STEP, _CHUNK_STEP = 256, 32  # what Vidur rounds contexts and prefill chunks up to
+
+
+class StockPredictor(RandomForrestExecutionTimePredictor):
+    """Vidur's predictor, reading `tables` instead of a model hub, its forests seeded.
+
+    Everything else is Vidur's: what is trained and how, what a batch is looked up at, what is added up.
+    """
+
+    def __init__(
+        self,
+        tables: Path,
+        predictor_config: RandomForrestExecutionTimePredictorConfig,
+        replica: ReplicaConfig,
+        cache: CacheConfig,
+    ) -> None:
+        self._tables = tables
+        with tqdm(total=_NUM_FORESTS, desc="vidur-sim training", unit="operator") as self._bar:
+            super().__init__(predictor_config, replica, cache)
+
+    def _get_input_files(self) -> tuple[str, str, str, str]:
+        return str(self._tables / MLP), str(self._tables / ATTENTION), "", ""  # one device: no network tables
+
+    def _load_predictions_from_hf(self) -> Any:
+        return self._predict_from_models(self._train_models())  # what Vidur does when the hub has none
+
+    def _get_estimator(self) -> Any:
+        return super()._get_estimator().set_params(random_state=0)
+
+    def _train_model(self, **arguments: Any) -> Any:
+        model = super()._train_model(**arguments)
+        self._bar.update()
+        return model
+
+    def predict_ns(self, batch: Composition, vidur_batch: Any = None) -> float:
+        """Time of a batch, ns: of Vidur's own object where there is one, else of its `stand_in`."""
+        known = stand_in(batch) if vidur_batch is None else vidur_batch
+        return float(self.get_execution_time(known, 0).total_time * 1e9)
+
+
+def stand_in(batch: Composition) -> Batch:
+    """A Vidur batch of the same composition, all prefilling and all decoding sequences of mean length.
+
+    For the iterations of a real run, of which only the compositions are known. Prefill attention is not
+    linear in the lengths, so a batch of unequal prompts gets another time than its own Vidur batch would.
+    """
+    queries, contexts = [], []
+    if prompts := batch.num_prefill_seqs:
+        chunk, longer = divmod(batch.num_prefill_tokens, prompts)
+        queries = [chunk + 1] * longer + [chunk] * (prompts - longer)
+        contexts = [batch.kv_tokens_prefill // prompts + count for count in queries]
+    if decoding := batch.num_decode_seqs:
+        queries += [1] * decoding
+        # Vidur counts the newest token as processed before its keys and values are written, hence 2.
+        contexts += [batch.kv_tokens_decode // decoding + 2] * decoding
+    return Batch(0, [None] * len(queries), queries, contexts)
+
+
+def train_stock(profile: Profile, settings: SimSettings, longest: int, **grid: Any) -> StockPredictor:
+    """Train Vidur's predictor on `profile`; with Vidur's own grid this takes minutes.
+
+    Parameters
+    ----------
+    settings : SimSettings
+        Its limits, and `longest`, bound the table of predictions that Vidur fills in advance.
+    longest : int
+        Tokens of the longest request, prompt and output.
+    **grid
+        Fields of Vidur's predictor config, over its defaults.
+    """
+    logging.getLogger("vidur").setLevel(logging.WARNING)  # it logs to stdout
+    log.info("training Vidur's random forests on %s: this takes minutes", profile.path)
+    # Orca puts whole prompts together, whatever the token budget.
+    tokens = max(settings.token_budget, settings.batch_cap * (longest if settings.scheduler == "orca" else 1))
+    replica = replica_config(settings)
+    with tempfile.TemporaryDirectory(prefix="gsim-stock-") as scratch:  # it stores models even with no_cache
+        _write_tables(profile, replica.model_config, settings.block_size, Path(scratch))
+        config = RandomForrestExecutionTimePredictorConfig(
+            no_cache=True,
+            cache_dir=scratch,
+            kv_cache_prediction_granularity=_KV_STEP,
+            prediction_max_prefill_chunk_size=_rounded_up(longest, _CHUNK_STEP),
+            prediction_max_batch_size=settings.batch_cap,
+            prediction_max_tokens_per_request=_rounded_up(max(longest, tokens), _KV_STEP),
+            **grid,
+        )
+        return StockPredictor(Path(scratch), config, replica, cache_config(settings))
+
+
+def _write_tables(profile: Profile, model: Any, block_size: int, path: Path) -> None:
+    """Copy the tables, and say in the columns that Vidur selects by what the profile's identity says.
+
+    A profile that was recorded elsewhere has no such columns.
+    """
+    both = {"n_embd": model.embedding_dim, "n_kv_head": model.num_kv_heads, "num_tensor_parallel_workers": 1}
+    of_mlp = {
+        "n_head": model.num_q_heads,
+        "n_expanded_embd": model.mlp_hidden_dim,
+        "use_gated_mlp": model.use_gated_mlp,
+        "vocab_size": model.vocab_size,
+    }
+    of_attention = {"n_q_head": model.num_q_heads, "block_size": block_size}
+    profile.mlp.assign(**both, **of_mlp).to_csv(path / MLP, index=False)
+    profile.attention.assign(**both, **of_attention).to_csv(path / ATTENTION, index=False)
+
+
+def _rounded_up(value: int, step: int) -> int:
+    return -(-value // step) * step

@@ -1,0 +1,52 @@
+"""Between measured points a value lies between theirs; a table with holes is filled; more never takes less."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_simulate_test.vidur_ext.grid import Grid
+
+
+def plane(x: float, y: float, z: float) -> float:
+    return 2 + 3 * x + 5 * y + 7 * z
+
+
+POINTS = pd.DataFrame(
+    [(x, y, z, plane(x, y, z)) for x, y, z in itertools.product((1, 2, 8), (0, 4), (16, 32, 64))],
+    columns=["x", "y", "z", "ms"],
+)
+AXES = ["x", "y", "z"]
+
+
+@given(st.floats(1, 8), st.floats(0, 4), st.floats(16, 64))
+def test_a_linear_function_is_found_again(x: float, y: float, z: float) -> None:
+    assert Grid(POINTS, AXES, "ms")(x, y, z) == pytest.approx(plane(x, y, z))
+
+
+def test_holes_are_filled_from_their_neighbours() -> None:
+    holed = POINTS[~((POINTS["z"] == 32) & (POINTS["x"] == 2))]
+    assert Grid(holed, AXES, "ms")(2, 0, 32) == pytest.approx(plane(2, 0, 32))
+
+
+def test_below_the_table_its_first_point_counts_and_above_it_the_last_slope_goes_on() -> None:
+    grid = Grid(POINTS, AXES, "ms")
+    assert grid(0, 0, 16) == grid(1, 0, 16)
+    assert grid(10, 4, 100) == pytest.approx(plane(10, 4, 100))
+
+
+@given(st.lists(st.floats(0, 100), min_size=12, max_size=12), st.lists(st.floats(0, 10), min_size=4, max_size=4))
+def test_more_never_takes_less_however_noisy_the_table(values: list[float], where: list[float]) -> None:
+    table = pd.DataFrame(list(itertools.product((0, 3, 7, 9), (1, 5, 8))), columns=["x", "y"]).assign(ms=values)
+    grid = Grid(table, ["x", "y"], "ms")
+    (x, more_x), (y, more_y) = sorted(where[:2]), sorted(where[2:])
+    assert grid(x, y) <= grid(more_x, more_y) + 1e-9
+
+
+def test_repeated_points_count_by_their_median() -> None:
+    table = pd.DataFrame({"x": [1, 1, 1, 2], "ms": [5.0, 6.0, 90.0, 9.0]})
+    assert Grid(table, ["x"], "ms")(1) == 6
+    assert np.isclose(Grid(table, ["x"], "ms")(1.5), 7.5)
