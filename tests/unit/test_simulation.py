@@ -85,6 +85,18 @@ def test_a_full_cache_preempts_and_every_token_is_still_made_once() -> None:
     assert all(times == sorted(times) for times in result.token_times)
 
 
+def test_with_prefix_caching_a_preempted_request_computes_less_again() -> None:
+    lengths, arrivals = [(60, 90), (60, 90), (60, 90)], [0, 1, 2]
+
+    def prefilled(result: SimResult) -> int:
+        return sum(iteration.composition.num_prefill_tokens for iteration in result.iterations)
+
+    again, kept = (sim(lengths, arrivals, num_blocks=20, prefix_caching=caching) for caching in (False, True))
+    assert min(sum(kept.restarts), sum(again.restarts)) > 0
+    assert 180 < prefilled(kept) < prefilled(again)
+    assert [len(times) for times in kept.token_times] == [90, 90, 90]
+
+
 @pytest.mark.parametrize("scheduler", ["sarathi", "vllm", "orca"])
 def test_every_scheduler_serves_every_request(scheduler: str) -> None:
     result = sim([(60, 5), (20, 9), (40, 1)], [0, MS, 2 * MS], scheduler)

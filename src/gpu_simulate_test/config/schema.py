@@ -130,6 +130,7 @@ class BackendConfig:
     warmup_requests: int
     attn_implementation: str
     num_threads: int | None
+    enable_prefix_caching: bool = False  # of a recorded engine
     requests: str | None = None  # recorded only: the run's file, the profile's folder
     profile: str | None = None
 

@@ -93,6 +93,7 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
         device=config.hardware.vidur_device,
         network_device=config.hardware.vidur_network_device,
         scheduler=config.vidur.scheduler.name,
+        prefix_caching=backend.enable_prefix_caching and config.vidur.scheduler.name == "sarathi",
         **limits,
     )
 

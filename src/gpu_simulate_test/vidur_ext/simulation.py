@@ -26,6 +26,7 @@ from vidur.request_generator.request_generator_registry import RequestGeneratorR
 from vidur.simulator import Simulator
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.vidur_ext.prefix_cache import keep_prefixes
 from gpu_simulate_test.vidur_ext.vidur_predictor import (
     GsimExecutionTimePredictor,
     GsimExecutionTimePredictorConfig,
@@ -48,6 +49,7 @@ class SimSettings:
     token_budget: int
     block_size: int
     num_blocks: int
+    prefix_caching: bool = False  # sarathi only: a preempted request keeps what of its cache is not given away
 
 
 @dataclass
@@ -86,6 +88,10 @@ class _Request(Request):
         super().restart()
         self._num_stage_processed_tokens = 0
         self._is_prefill_stage_complete = False
+
+    def resume(self, num_cached: int) -> None:
+        """Go on from tokens that are still in the cache."""
+        self._num_processed_tokens = self._num_stage_processed_tokens = num_cached
 
 
 @dataclass
@@ -138,6 +144,9 @@ def simulate(
         _WorkloadGenerator.requests = requests
         try:
             simulator = Simulator(_vidur_config(settings, scratch, int(max(np.add(num_prefill, num_decode)))))
+            if settings.prefix_caching:
+                (replica,) = simulator.scheduler._replica_schedulers.values()
+                keep_prefixes(replica)
             simulator.metric_store.on_batch_end = _recorder(index_of, result, on_finished)
             simulator.metric_store.plot = lambda: None
             simulator.run()
