@@ -40,9 +40,9 @@ def limits(scheduler: str = "sarathi", **changed: int) -> SimSettings:
 
 
 def truth_ms(op: str, key: Sequence[int]) -> float:
-    """1 us a token and operator, 10 ns a pair of attention; the KV-cache save, which Vidur leaves out, is huge."""
+    """20 us an operator and 1 us a token, 10 ns a pair of attention; the KV-cache save, which Vidur omits, is huge."""
     if len(key) == 1:
-        return key[0] * 1e-3
+        return 0.02 + key[0] * 1e-3
     batch, chunk, cached = key
     return {"attn_prefill": chunk * (chunk + cached) * 1e-5, "attn_decode": batch * cached * 1e-5}.get(op, 1e6)
 
@@ -149,6 +149,18 @@ def test_of_one_request_the_stand_in_is_vidurs_own_batch() -> None:
 
     simulate(limits(), np.array([0]), [150], [5], spy)
     assert seen == [True] * 7  # three chunks, four decode steps
+
+
+def test_of_unequal_prompts_vidurs_own_batch_is_predicted_not_the_mean(stock: StockPredictor) -> None:
+    ratios = []
+
+    def spy(batch: Composition, vidur_batch: Any) -> float:
+        ratios.append(stock.predict_ns(batch) / stock.predict_ns(batch, vidur_batch))
+        return float(MS)
+
+    simulate(limits(), np.array([0, 0]), [8, 56], [1, 1], spy)
+    assert len(ratios) == 1
+    assert ratios[0] != pytest.approx(1, rel=1e-3)
 
 
 SEQS = st.tuples(st.integers(1, 64), st.integers(0, LONGEST - 2), st.booleans())

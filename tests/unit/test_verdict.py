@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -68,8 +69,31 @@ def test_a_figure_is_judged_by_a_floor_that_is_narrow_enough_then_by_the_toleran
     ],
 )
 def test_the_run_is_as_good_as_its_worst_percentile(words: list[str], status: str, verdict: str) -> None:
-    table = pd.DataFrame({"statistic": ["p50", "p90", "p99", "mean"], "verdict": [*words, "off"]})
+    columns = {"statistic": ["p50", "p90", "p99", "mean"], "verdict": [*words, "off"]}
+    table = pd.DataFrame(columns).assign(metric="e2e", floor_ns=np.nan, floor=np.nan, error_ns=9.0, n_repeats=1)
     assert verdict_of(table, pd.DataFrame({"status": ["passed", status]})) == verdict
+
+
+@pytest.mark.parametrize(("errors", "verdict"), [([11.0, 1, 1, 1], "within the floor"), ([30.0, 1, 1, 1], "off")])
+def test_one_figure_barely_beyond_its_floor_among_many_is_chance(errors: list[float], verdict: str) -> None:
+    """Floors are 10 ns of 100; four repeats. Alone, the first error is beyond its floor and beyond tolerance."""
+    table = pd.DataFrame(
+        {"metric": "e2e", "statistic": "p50", "error_ns": errors, "n_repeats": 4, "floor_ns": 10.0, "floor": 0.1}
+    )
+    table = table.assign(relative_error=table["error_ns"] / 100)
+    table["verdict"] = judge(table, 0.05)
+    assert table["verdict"].tolist() == ["off", *["within the floor"] * 3]
+    assert verdict_of(table, pd.DataFrame({"status": ["passed"]})) == verdict
+
+
+def test_a_figure_too_noisy_to_judge_does_not_hide_those_that_can_be() -> None:
+    table = pd.DataFrame({"metric": "e2e", "statistic": ["p50", "p99"], "error_ns": [1.0, 30.0], "n_repeats": 4})
+    table = table.assign(floor_ns=[10.0, 40.0], floor=[0.1, 0.4], relative_error=[0.01, 0.3])
+    table["verdict"] = judge(table, 0.05)
+    assert table["verdict"].tolist() == ["within the floor", "too noisy to judge"]
+    gates = pd.DataFrame({"status": ["passed"]})
+    assert verdict_of(table, gates) == "within the floor"
+    assert verdict_of(table[1:], gates) == "too noisy to judge"
 
 
 def test_real_runs_that_differ_among_themselves_excuse_as_much_until_they_prove_nothing(tmp_path: Path) -> None:

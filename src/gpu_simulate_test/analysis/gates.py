@@ -187,7 +187,7 @@ def _held_out(sim: Run) -> Gate:
 def _repeats(comparison: Comparison) -> Gate:
     n, table = comparison.num_repeats, comparison.percentiles
     if n == 1:
-        return "repeats", FLAGGED, "1", "no noise floor: run real-bench with repeats=3 or more"
+        return "repeats", FLAGGED, "1", "no noise floor: run real-bench with repeats=5 or more"
     floor = float(table.loc[(table["metric"] == "e2e") & (table["statistic"] == "p50"), "floor"].iloc[0])
     if floor > MAX_FLOOR:
         return "repeats", FLAGGED, str(n), f"real runs too far apart to judge: E2E P50 floor {_percent(floor)}"

@@ -222,7 +222,7 @@ class WorkloadSpecConfig(StageConfig):
 class RealBenchConfig(StageConfig):
     """Settings of real-bench."""
 
-    repeats: int = 3
+    repeats: int = 5
 
     def __post_init__(self) -> None:
         _at_least("repeats", self.repeats, 1)
