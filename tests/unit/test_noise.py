@@ -45,7 +45,7 @@ def test_the_record_of_an_engine_holds_its_excess_over_the_prediction_in_order_o
     reach = Reach(max_tokens=64, max_seqs=8, max_context=256, max_cached=4096)
     measured = Measured()
     for seed in range(9):
-        measured.add(run_episode(engine, random_episode(reach, seed), vocab_size=100))
+        measured.add(run_episode(engine, random_episode(reach, seed), vocab_size=100, clock=clock))
     assert clock.now_ns() - start > 200_000_000
     table = measured.table()
     record = noise_record(table, np.array([affine_cost(batch) for batch in batches_of(table)]))

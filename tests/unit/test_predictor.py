@@ -61,7 +61,7 @@ def measure(seeds: range) -> pd.DataFrame:
     measured = Measured()
     for episode in [*plan_episodes(REACH), *(random_episode(REACH, seed) for seed in seeds)]:
         measured.speed.watch(engine, clock)
-        measured.add(run_episode(engine, episode, vocab_size=100))
+        measured.add(run_episode(engine, episode, vocab_size=100, clock=clock))
     return iteration_table(measured.table(), measured.speed)
 
 
@@ -141,7 +141,7 @@ def test_a_machine_that_turns_slow_half_way_gives_the_same_profile() -> None:
         for number in range(100):
             factor[0] = 1.5 if number >= slow_from else 1.0
             measured.speed.watch(engine, clock)
-            measured.add(run_episode(engine, random_episode(REACH, number), vocab_size=100))
+            measured.add(run_episode(engine, random_episode(REACH, number), vocab_size=100, clock=clock))
         return iteration_table(measured.table(), measured.speed)
 
     ratio = rounds(slow_from=60)["median_ns"] / rounds(slow_from=1000)["median_ns"]
@@ -181,7 +181,7 @@ def test_what_another_process_measured_is_put_just_before_the_present() -> None:
     measured = Measured()
     engine = VirtualEngine(clock, cost, max_num_seqs=8)
     measured.speed.watch(engine, clock)
-    measured.add(run_episode(engine, random_episode(REACH, 1), vocab_size=100))
+    measured.add(run_episode(engine, random_episode(REACH, 1), vocab_size=100, clock=clock))
     moved = measured.later(7_000)
     assert max(moved.table()["start_ns"] + moved.table()["ns"]) == 7_000
     before, after = (iteration_table(one.table(), one.speed) for one in (measured, moved))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.engine import Composition, Engine, EngineRequest, Step
+from gpu_simulate_test.engine import Clock, Composition, Engine, EngineRequest, Step
 from gpu_simulate_test.speed import MachineSpeed
 from gpu_simulate_test.vidur_ext.operators import Reach, powers_of_two
 from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION
@@ -53,13 +53,13 @@ def plan_episodes(reach: Reach) -> list[Episode]:
     return episodes
 
 
-def traffic_episode(lengths: Sequence[tuple[int, int]], concurrency: int, seed: int) -> Episode:
+def traffic_episode(lengths: Sequence[tuple[int, int]], concurrency: float, seed: int) -> Episode:
     """A burst of the workload's own requests (prompt and output tokens), about `concurrency` of them at a time.
 
     What serving is mostly made of is measured most, and at many moments of a machine whose speed wanders.
     """
     rng = random.Random(f"traffic-{concurrency}-{seed}")
-    drawn = [lengths[int(rng.random() * len(lengths))] for _ in range(max(4, 2 * concurrency))]
+    drawn = [lengths[int(rng.random() * len(lengths))] for _ in range(max(4, round(2 * concurrency)))]
     spacing = sum(output for _, output in drawn) / len(drawn) / concurrency
     arrivals, step = [], 0.0
     for prompt, output in drawn:
@@ -89,13 +89,23 @@ def cost(episode: Episode) -> int:
     return sum(arrival.prompt_tokens + 16 * arrival.output_tokens for arrival in episode)
 
 
-def run_episode(engine: Engine, episode: Episode, vocab_size: int) -> Iterator[Step]:
-    """Serve an episode to its end, step by step; the caller may look at the machine in between episodes."""
+def run_episode(engine: Engine, episode: Episode, vocab_size: int, clock: Clock) -> Iterator[Step]:
+    """Serve an episode to its end, step by step; the caller may look at the machine in between episodes.
+
+    Where the engine has nothing to do before the next arrival, it sleeps for as long as the steps until then would
+    have taken: a machine that wakes up is slower at first, in service as well.
+    """
     rng = random.Random(str(episode))
     pending = list(enumerate(episode))
     step_number = 0
+    began_ns = clock.now_ns()
     while pending or engine.has_unfinished():
-        while pending and (pending[0][1].step <= step_number or not engine.has_unfinished()):
+        if pending and not engine.has_unfinished() and pending[0][1].step > step_number:
+            now_ns, next_step = clock.now_ns(), pending[0][1].step
+            if step_number:
+                clock.sleep_until_ns(now_ns + (next_step - step_number) * (now_ns - began_ns) // step_number)
+            step_number = next_step
+        while pending and pending[0][1].step <= step_number:
             index, arrival = pending.pop(0)
             tokens = [
                 _FIRST_PLAIN_TOKEN + int(rng.random() * (vocab_size - _FIRST_PLAIN_TOKEN))

@@ -161,7 +161,7 @@ def _profile_iterations(
         held_out += _like_traffic(workload, reach, 1000 + seed)
     order = schedule(planned, held_out, settings.repeats)
     same = {**identity(config), "engine": asdict(engine.info()), "reach": asdict(reach), "bursts": len(order)}
-    list(run_episode(engine, planned[0], config.model.vocab_size))  # the first one warms the engine up
+    list(run_episode(engine, planned[0], config.model.vocab_size, clock))  # the first one warms the engine up
     measured = _read_kept(kept, same, clock)
     before_s, started = measured.elapsed_s, time.monotonic()
     saved = started
@@ -176,7 +176,7 @@ def _profile_iterations(
                 # One burst must not take what many others would share.
                 if not done or spent / done * cost(episode) < left / _MIN_BURSTS_LEFT:
                     measured.speed.watch(engine, clock)
-                    measured.add(run_episode(engine, episode, config.model.vocab_size), held_out=is_held_out)
+                    measured.add(run_episode(engine, episode, config.model.vocab_size, clock), held_out=is_held_out)
                     done += cost(episode)
                 measured.bursts += 1
                 measured.elapsed_s = before_s + time.monotonic() - started
@@ -195,7 +195,7 @@ def _like_traffic(workload: Workload, reach: Reach, seed: int) -> list[Episode]:
     """Requests of the workload at several degrees of concurrency, and others."""
     columns = workload.lengths[["num_prefill_tokens", "num_decode_tokens"]]
     lengths = list(columns.itertuples(index=False, name=None))
-    degrees = powers_of_two(min(reach.max_seqs, _MAX_CONCURRENCY))
+    degrees = [0.5, *powers_of_two(min(reach.max_seqs, _MAX_CONCURRENCY))]  # 0.5: idle half of the time
     return [random_episode(reach, seed), *(traffic_episode(lengths, degree, seed) for degree in degrees)]
 
 
