@@ -85,6 +85,21 @@ def test_a_full_cache_preempts_and_every_token_is_still_made_once() -> None:
     assert all(times == sorted(times) for times in result.token_times)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 100), st.integers(1, 60)), min_size=2, max_size=8),
+    st.integers(10, 14),
+    st.sampled_from([9, 64]),
+    st.booleans(),
+)
+def test_however_often_a_request_is_preempted_it_makes_what_was_asked(
+    lengths: list[tuple[int, int]], num_blocks: int, budget: int, caching: bool
+) -> None:
+    limits = {"num_blocks": num_blocks, "token_budget": budget, "prefix_caching": caching}
+    result = sim(lengths, list(range(len(lengths))), **limits)
+    assert [len(times) for times in result.token_times] == [output for _, output in lengths]
+
+
 def test_with_prefix_caching_a_preempted_request_computes_less_again() -> None:
     lengths, arrivals = [(60, 90), (60, 90), (60, 90)], [0, 1, 2]
 

@@ -79,4 +79,5 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
             engine=engine,
             source=str(source.absolute()),
         )
+        | {"env": {}}  # of the machine that served, which is not this one
     )

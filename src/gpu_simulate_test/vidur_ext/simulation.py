@@ -82,10 +82,17 @@ class SimResult:
 
 
 class _Request(Request):
-    """A request whose restart is complete: Vidur's own leaves the stage counters, and then asserts."""
+    """A request whose restart is complete.
+
+    Vidur's own leaves the stage counters, and then asserts; and in the middle of a prompt it takes the part that was
+    processed for the whole, and makes as many more output tokens.
+    """
 
     def restart(self) -> None:
+        lengths, in_prompt = (self.num_prefill_tokens, self.num_decode_tokens), not self.is_prefill_complete
         super().restart()
+        if in_prompt:
+            self._num_prefill_tokens, self._num_decode_tokens = lengths
         self._num_stage_processed_tokens = 0
         self._is_prefill_stage_complete = False
 
