@@ -9,7 +9,8 @@ from gpu_simulate_test.analysis.samples import PERCENTILES
 WITHIN_FLOOR, WITHIN_TOLERANCE, OFF = "within the floor", "within tolerance", "off"
 TOO_NOISY, NOT_JUDGED, VOID = "too noisy to judge", "not judged", "void"
 _WORSE = (NOT_JUDGED, WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, OFF)
-_LEVEL = 0.05
+_COVERAGE = 0.95  # of a floor
+_FALSE_ALARMS = 0.025  # of a perfect simulation
 MAX_FLOOR = 0.30  # real runs further apart than this excuse any simulator, and so prove nothing
 
 
@@ -47,7 +48,7 @@ def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
 
     Of fifteen figures one is easily beyond its own floor by chance. So the run is off only where figures are beyond
     their floors more often than that: one at least is off and significant by Benjamini and Hochberg's procedure (1995)
-    at 5 %, which for a perfect simulation is a false alarm in 5 % of all runs, whatever the number of figures (they
+    at 2.5 %, which for a perfect simulation is a false alarm in 2.5 % of all runs, whatever the number of figures (they
     depend on each other positively: Benjamini and Yekutieli, 2001). Figures without a floor count as they are.
 
     Parameters
@@ -82,9 +83,9 @@ def _significant(rows: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.bool
     known = ~significant
     if known.any():
         freedom = rows["n_repeats"].to_numpy(dtype=float)[known] - 1
-        spread = rows["floor_ns"].to_numpy(dtype=float)[known] / stats.t.ppf(1 - _LEVEL / 2, freedom)
+        spread = rows["floor_ns"].to_numpy(dtype=float)[known] / stats.t.ppf((1 + _COVERAGE) / 2, freedom)
         error = rows["error_ns"].abs().to_numpy(dtype=float)[known]
         ratio = np.divide(error, spread, out=np.full(len(error), np.inf), where=spread > 0)
         p = np.where(error == 0, 1.0, 2 * stats.t.sf(ratio, freedom))
-        significant[known] = stats.false_discovery_control(p) <= _LEVEL
+        significant[known] = stats.false_discovery_control(p) <= _FALSE_ALARMS
     return significant
