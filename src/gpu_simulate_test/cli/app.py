@@ -53,6 +53,7 @@ def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing a page
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
+    sys.unraisablehook = _unraisable
     register_resolvers()
     if not {"-m", "--multirun"} & set(sys.argv):  # a quoted list would be one value, not a sweep
         sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
@@ -111,6 +112,12 @@ def typed_config(stage: str, config: DictConfig) -> StageConfig:
     typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(STAGES[stage]), config))
     assert isinstance(typed, StageConfig)
     return typed
+
+
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Say nothing of a Ctrl-C that a destructor swallowed: it is raised again."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _interrupt(signum: int, frame: object) -> None:
