@@ -61,8 +61,9 @@ def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
     Returns
     -------
     str
-        ``void`` when a gate is void; ``off``; ``too noisy to judge`` when the median E2E latency is, the figure of the
-        headline; else the worst of the others, ``not judged`` when there is none.
+        ``void`` when a gate is void; ``off``; ``too noisy to judge`` when some figure is and the floor of the median
+        E2E latency, the figure of the headline, is above `MAX_FLOOR`, however small its error came out; else the worst
+        of the others.
     """
     if (gates["status"] == VOID).any():
         return VOID
@@ -72,7 +73,7 @@ def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
     found = rows["verdict"].to_numpy(dtype=object)
     found = np.where((found == OFF) & ~_significant(rows), WITHIN_FLOOR, found)
     headline = (rows["metric"] == "e2e") & (rows["statistic"] == "p50")
-    if (headline & (rows["verdict"] != TOO_NOISY)).any():
+    if (headline & ~(rows["floor"] > MAX_FLOOR)).any():
         found = np.where(found == TOO_NOISY, WITHIN_FLOOR, found)
     return max(map(str, found), key=_WORSE.index)
 
