@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -30,13 +31,13 @@ LAYERS = 32
 
 def write_requests(path: Path, **change: object) -> Path:
     """Three requests; the second came last."""
+    names = ("input_toks", "output_toks", "queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
     rows = [
-        {"input_toks": 30, "output_toks": 4, "times": (100.0, 100.001, 100.02, 100.05)},
-        {"input_toks": 20, "output_toks": 3, "times": (100.5, 100.501, 100.52, 100.55)},
-        {"input_toks": 10, "output_toks": 1, "times": (100.25, 100.251, 100.27, 100.27)},
+        (30, 4, 100.0, 100.001, 100.02, 100.05),
+        (20, 3, 100.5, 100.501, 100.52, 100.55),
+        (10, 1, 100.25, 100.251, 100.27, 100.27),
     ]
-    names = ("queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
-    records = [{**row, **dict(zip(names, row.pop("times"), strict=True))} for row in rows]  # type: ignore[call-overload]
+    records: list[dict[str, object]] = [dict(zip(names, row, strict=True)) for row in rows]
     records[1] |= change
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
@@ -123,13 +124,19 @@ def overrides(root: Path, requests: Path, *more: str) -> list[str]:
     ]
 
 
+def stage(command: ModuleType, *settings: str) -> Path:
+    """Run a stage in this process; its run directory."""
+    path: Path = command.run(typed_config(command.__name__.rpartition(".")[2], *settings), RECORD)
+    return path
+
+
 def run_all(root: Path, requests: Path, profile: Path) -> tuple[Path, Path]:
     """Every stage up to the comparison; the real and the simulated run."""
     common = overrides(root, requests)
-    workload_spec.run(typed_config("workload_spec", *common), RECORD)  # type: ignore[arg-type]
-    real = real_bench.run(typed_config("real_bench", *common), RECORD)  # type: ignore[arg-type]
-    vidur_profile.run(typed_config("vidur_profile", *common, f"backend.profile={profile}"), RECORD)  # type: ignore[arg-type]
-    sim = vidur_sim.run(typed_config("vidur_sim", *common, f"real_run_dir={real}"), RECORD)  # type: ignore[arg-type]
+    stage(workload_spec, *common)
+    real = stage(real_bench, *common)
+    stage(vidur_profile, *common, f"backend.profile={profile}")
+    sim = stage(vidur_sim, *common, f"real_run_dir={real}")
     return real, sim
 
 
@@ -147,17 +154,16 @@ def test_a_recorded_run_is_compared_in_all_that_was_recorded(tmp_path: Path) -> 
 
 def test_a_record_of_other_requests_than_the_workload_is_refused(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "requests.jsonl")
-    workload_spec.run(typed_config("workload_spec", *overrides(tmp_path, requests)), RECORD)  # type: ignore[arg-type]
+    stage(workload_spec, *overrides(tmp_path, requests))
     other = write_requests(tmp_path / "other.jsonl", input_toks=21)
-    config = typed_config("real_bench", *overrides(tmp_path, requests, f"backend.requests={other}"))
     with pytest.raises(ArtifactError, match="other requests than the workload"):
-        real_bench.run(config, RECORD)  # type: ignore[arg-type]
+        stage(real_bench, *overrides(tmp_path, requests, f"backend.requests={other}"))
 
 
 def test_what_is_to_be_taken_in_must_be_named(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "requests.jsonl")
     with pytest.raises(ConfigError, match=r"backend\.profile is missing"):
-        vidur_profile.run(typed_config("vidur_profile", *overrides(tmp_path, requests)), RECORD)  # type: ignore[arg-type]
+        stage(vidur_profile, *overrides(tmp_path, requests))
 
 
 def test_the_public_gpu_run_is_met_more_closely_than_its_own_simulator_does(tmp_path: Path) -> None:

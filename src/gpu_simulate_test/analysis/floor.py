@@ -7,7 +7,7 @@ from scipy import stats
 
 from gpu_simulate_test.analysis.samples import PERCENTILES, Floats, Ints, Sample
 
-_COVERAGE = 0.95
+COVERAGE = 0.95
 _SEED = 20_240_607
 _MIN_REQUESTS = 5  # fewer say nothing about requests that did not come
 # One value a request is kept whatever its size; more than this many values of a metric are thinned.
@@ -36,7 +36,7 @@ def floor_of(per_repeat: Floats) -> Floats:
     repeats = len(per_repeat)
     if repeats < 2:
         return np.full(per_repeat.shape[1], np.nan)
-    quantile = float(stats.t.ppf((1 + _COVERAGE) / 2, repeats - 1))
+    quantile = float(stats.t.ppf((1 + COVERAGE) / 2, repeats - 1))
     half_width: Floats = quantile * per_repeat.std(axis=0, ddof=1) * np.sqrt(1 + 1 / repeats)
     return half_width
 
@@ -80,7 +80,7 @@ def confidence_intervals(
         weights = block_weights(n, min(rows, replications - start), rng)
         for metric, pair in draws.items():
             found[metric].append(_relative(*(one.statistics(weights) for one in pair)))
-    ends = [(1 - _COVERAGE) / 2, (1 + _COVERAGE) / 2]
+    ends = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
     once = np.ones((1, n), dtype=np.int64)
     intervals = {}
     for metric, pair in draws.items():

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gpu_simulate_test.analysis.floor import COVERAGE
 from gpu_simulate_test.analysis.samples import PERCENTILES
 
 WITHIN_FLOOR, WITHIN_TOLERANCE, OFF = "within the floor", "within tolerance", "off"
 TOO_NOISY, NOT_JUDGED, VOID = "too noisy to judge", "not judged", "void"
 _WORSE = (NOT_JUDGED, WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, OFF)
-_COVERAGE = 0.95  # of a floor
 _FALSE_ALARMS = 0.025  # of a perfect simulation
 MAX_FLOOR = 0.30  # real runs further apart than this excuse any simulator, and so prove nothing
 
@@ -84,7 +84,7 @@ def _significant(rows: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.bool
     known = ~significant
     if known.any():
         freedom = rows["n_repeats"].to_numpy(dtype=float)[known] - 1
-        spread = rows["floor_ns"].to_numpy(dtype=float)[known] / stats.t.ppf((1 + _COVERAGE) / 2, freedom)
+        spread = rows["floor_ns"].to_numpy(dtype=float)[known] / stats.t.ppf((1 + COVERAGE) / 2, freedom)
         error = rows["error_ns"].abs().to_numpy(dtype=float)[known]
         ratio = np.divide(error, spread, out=np.full(len(error), np.inf), where=spread > 0)
         p = np.where(error == 0, 1.0, 2 * stats.t.sf(ratio, freedom))

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+_LEVELS = (50, 90, 99)
+
 
 def latency_lines(
     requests: pd.DataFrame, tokens: pd.DataFrame, samples: Sequence[tuple[pd.DataFrame, pd.DataFrame]] = ()
@@ -29,9 +31,6 @@ def latency_lines(
             ]
             lines.append(f"- {name}: {', '.join(words)}")
     return lines
-
-
-_LEVELS = (50, 90, 99)
 
 
 def _percentiles(column: "pd.Series[int]") -> np.ndarray:

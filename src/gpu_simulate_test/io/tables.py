@@ -124,13 +124,29 @@ ITERATION_METRICS = Table(
     {"prefill_pairs": INT, "max_kv_decode": INT, "predicted_ns": INT, "in_profile": BOOL},
 )
 
-# Reference bursts while the run was measured, and just before and after it.
-REFERENCE_BURSTS = Table("reference_bursts.csv", {"time_ns": INT, "burst_ns": INT}, {})
-
 # In a simulated run: a folder for each further simulation with noise, with its request and token metrics.
 SAMPLES = "samples"
 # In a simulated run: the predictor's time of each iteration of the real run it was given.
 REAL_ITERATIONS = Table("real_iterations.csv", {"iteration_id": INT, "predicted_ns": INT, "in_profile": BOOL}, {})
+
+
+def completed_requests(times: pd.DataFrame, backend: str) -> pd.DataFrame:
+    """``request_metrics.csv`` of a run whose engine got every request on its arrival and completed it.
+
+    Parameters
+    ----------
+    times : pandas.DataFrame of shape (n_requests, n_columns)
+        The columns of `REQUEST_COLUMNS` that do not follow from that.
+    """
+    return times.assign(
+        submit_time_ns=times["arrival_time_ns"],
+        ttft_ns=times["first_token_time_ns"] - times["arrival_time_ns"],
+        status="ok",
+        error_type=None,
+        error_msg=None,
+        is_warmup=False,
+        backend=backend,
+    )[list(REQUEST_COLUMNS)]
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.recorded import LENGTHS, read_recorded
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.summary import latency_lines
-from gpu_simulate_test.io.tables import REQUEST_COLUMNS, REQUEST_METRICS, TOKEN_METRICS
+from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, completed_requests
 from gpu_simulate_test.io.workload import Workload
 
 
@@ -39,18 +39,12 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
             f"recorded run of other requests than the workload's: {source} and {workload.path}; "
             f"run workload-spec with workload=trace workload.trace={source}"
         )
-    requests = recorded.assign(
+    times = recorded.assign(
         request_id=workload.lengths["request_id"],
-        submit_time_ns=recorded["arrival_time_ns"],
-        ttft_ns=recorded["first_token_time_ns"] - recorded["arrival_time_ns"],
         num_decode_tokens_actual=recorded["num_decode_tokens"],
         num_preemptions=pd.array([pd.NA] * len(recorded), dtype="Int64"),
-        status="ok",
-        error_type=None,
-        error_msg=None,
-        is_warmup=False,
-        backend=backend.name,
-    )[list(REQUEST_COLUMNS)]
+    )
+    requests = completed_requests(times, backend.name)
     tokens = pd.DataFrame({name: pd.array([], dtype="Int64") for name in TOKEN_METRICS.required})
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)

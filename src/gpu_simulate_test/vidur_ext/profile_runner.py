@@ -166,6 +166,10 @@ def _profile_iterations(
     before_s, started = measured.elapsed_s, time.monotonic()
     saved = started
     done = 0  # cost
+
+    def save() -> None:
+        write_json(kept, {"of": same, "measured": asdict(measured)})
+
     try:
         with tqdm(total=len(order), initial=measured.bursts, desc="vidur-profile iterations", unit="burst") as bar:
             for episode, is_held_out in order[measured.bursts :]:
@@ -182,10 +186,10 @@ def _profile_iterations(
                 measured.elapsed_s = before_s + time.monotonic() - started
                 if time.monotonic() - saved > _SAVE_EVERY_S:
                     saved = time.monotonic()
-                    write_json(kept, {"of": same, "measured": asdict(measured)})
+                    save()
                 bar.update()
     except KeyboardInterrupt:
-        write_json(kept, {"of": same, "measured": asdict(measured)})
+        save()
         raise
     kept.unlink(missing_ok=True)
     return measured

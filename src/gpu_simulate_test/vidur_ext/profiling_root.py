@@ -17,7 +17,7 @@ MLP, ATTENTION = "mlp.csv", "attention.csv"
 # Either whole iterations, measured on the engine, or the kernels that a recorded profile has.
 ITERATION = "iteration.csv"
 NOISE = "noise.csv"
-KERNELS = {name: f"kernels_{name}.csv" for name in (field.name for field in fields(Kernels))}
+KERNELS = {field.name: f"kernels_{field.name}.csv" for field in fields(Kernels)}
 COMPOSITION = tuple(field.name for field in fields(Composition))
 
 # What a profile is valid for: the simulated settings must be the profiled ones.

@@ -19,10 +19,10 @@ from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import (
     ITERATION_METRICS,
     REAL_ITERATIONS,
-    REQUEST_COLUMNS,
     REQUEST_METRICS,
     SAMPLES,
     TOKEN_METRICS,
+    completed_requests,
     read_table,
     write_table,
 )
@@ -224,26 +224,17 @@ def _with_noise(predict: PredictNs, noise: Noise, number: int) -> PredictNs:
 
 def _request_and_token_tables(workload: Workload, result: SimResult) -> tuple[pd.DataFrame, pd.DataFrame]:
     counts = np.array([len(times) for times in result.token_times])
-    arrival = workload.arrival_time_ns
-    first = np.array([times[0] for times in result.token_times])
     requests = pd.DataFrame(
         {
             "request_id": workload.lengths["request_id"],
-            "arrival_time_ns": arrival,
-            "submit_time_ns": arrival,
+            "arrival_time_ns": workload.arrival_time_ns,
             "first_scheduled_time_ns": result.first_scheduled_ns,
-            "first_token_time_ns": first,
-            "ttft_ns": first - arrival,
+            "first_token_time_ns": [times[0] for times in result.token_times],
             "completion_time_ns": [times[-1] for times in result.token_times],
             "num_prefill_tokens": workload.lengths["num_prefill_tokens"],
             "num_decode_tokens": workload.lengths["num_decode_tokens"],
             "num_decode_tokens_actual": counts,
             "num_preemptions": result.restarts,
-            "status": "ok",
-            "error_type": None,
-            "error_msg": None,
-            "is_warmup": False,
-            "backend": "vidur",
         }
     )
     tokens = pd.DataFrame(
@@ -256,7 +247,7 @@ def _request_and_token_tables(workload: Workload, result: SimResult) -> tuple[pd
     )
     latency = tokens.groupby("request_id")["token_time_ns"].diff().astype("Int64")
     tokens.insert(3, "token_latency_ns", latency)
-    return requests[list(REQUEST_COLUMNS)], tokens
+    return completed_requests(requests, "vidur"), tokens
 
 
 def _iteration_table(result: SimResult, predictors: Predictors) -> pd.DataFrame:
