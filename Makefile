@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test clean
+.PHONY: setup vllm demo test clean
 
 setup: $(STAMP)
 
@@ -13,6 +13,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[transformers,dev]'
 	touch $@
 
+# vLLM's pins are not ours, so it gets an environment of its own.
+vllm: $(VENV)-vllm/.installed
+
+$(VENV)-vllm/.installed: pyproject.toml scripts/install_vllm.sh
+	test -x $(VENV)-vllm/bin/python || $(PYTHON) -m venv $(VENV)-vllm
+	bash scripts/install_vllm.sh $(VENV)-vllm/bin/python
+	touch $@
+
 demo: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/demo.sh
 
@@ -20,4 +28,4 @@ test: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/test.sh
 
 clean:
-	rm -rf $(VENV) tmp
+	rm -rf $(VENV) $(VENV)-vllm tmp

@@ -182,7 +182,7 @@ class Operators(Protocol):
 
 
 class ProfilableEngine(Engine, Protocol):
-    """An engine whose operators can be timed one by one."""
+    """An engine whose operators can be timed one by one, if it lets us."""
 
-    def operators(self) -> Operators:
-        """Its model's operators."""
+    def operators(self) -> Operators | None:
+        """Its model's operators; None where they cannot be called by themselves."""

@@ -135,7 +135,7 @@ class BackendConfig:
     profile: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("backend.name", self.name, ("transformers", "recorded"))
+        _one_of("backend.name", self.name, ("transformers", "vllm", "sarathi", "recorded"))
         _one_of("backend.batching", self.batching, ("continuous", "sequential"))
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "num_threads"):
             _at_least(f"backend.{key}", getattr(self, key), 1)

@@ -7,7 +7,7 @@ alike. Non-negative slopes make the prediction never decrease when a batch grows
 range it goes on in a straight line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.optimize import nnls
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.vidur_ext.kernels import KernelModel
 from gpu_simulate_test.vidur_ext.noise import Noise
 from gpu_simulate_test.vidur_ext.operators import OperatorModel
@@ -53,12 +54,13 @@ class IterationModel:
     ----------
     points : pandas.DataFrame of shape (n_points, ...)
         ``iteration.csv``: composition columns and ``median_ns``.
-    operators : OperatorModel
+    operators : OperatorModel or None
+        Without it the iterations alone tell.
     """
 
-    def __init__(self, points: pd.DataFrame, operators: OperatorModel) -> None:
-        self._operators = operators
-        operators_ns = np.array([operators.predict_ns(batch) for batch in batches_of(points)])
+    def __init__(self, points: pd.DataFrame, operators: OperatorModel | None) -> None:
+        self._operators_ns: Callable[[Composition], float] = operators.predict_ns if operators else lambda _batch: 0.0
+        operators_ns = np.array([self._operators_ns(batch) for batch in batches_of(points)])
         quantities = np.column_stack(_quantities(points.astype(float), operators_ns))
         ramps = [
             (index, start, end)
@@ -90,7 +92,7 @@ class IterationModel:
 
     def predict_ns(self, batch: Composition) -> float:
         """Predicted time of a batch, ns."""
-        quantities = np.array(_quantities(batch, self._operators.predict_ns(batch)))
+        quantities = np.array(_quantities(batch, self._operators_ns(batch)))
         return float(self._features(quantities) @ self._slopes)
 
 
@@ -114,7 +116,7 @@ class BatchModel(Protocol):
 class Predictors:
     """A profile's predictors, fitted once, and the range it covers."""
 
-    operators: OperatorModel
+    operators: OperatorModel | None
     iterations: BatchModel
     noise: Noise | None
     low: Mapping[str, float]
@@ -123,18 +125,35 @@ class Predictors:
     @classmethod
     def from_profile(cls, profile: Profile) -> "Predictors":
         """Fit on a loaded bundle; a fraction of a second."""
-        operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
+        operators = None
+        if profile.mlp is not None and profile.attention is not None:
+            operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
         if profile.kernels is not None:
+            assert operators is not None  # a recorded profile has both
             kernels = KernelModel(operators, profile.kernels)
             return cls(operators, kernels, None, dict.fromkeys(COMPOSITION, 0), kernels.high())
         assert profile.iteration is not None and profile.noise is not None  # a bundle has these or kernels
         return replace(cls.fit(operators, profile.iteration), noise=Noise(profile.noise))
 
     @classmethod
-    def fit(cls, operators: OperatorModel, points: pd.DataFrame) -> "Predictors":
+    def fit(cls, operators: OperatorModel | None, points: pd.DataFrame) -> "Predictors":
         """Fit the iteration model on measured `points`."""
         low, high = ({name: float(end(points[name])) for name in COMPOSITION} for end in (np.min, np.max))
         return cls(operators, IterationModel(points, operators), None, low, high)
+
+    def model(self, name: str) -> BatchModel:
+        """The iteration model, or for any other ``vidur.predictor.name`` the operators.
+
+        Raises
+        ------
+        ArtifactError
+            The profile has no operator tables.
+        """
+        if name == "iteration":
+            return self.iterations
+        if self.operators is None:
+            raise ArtifactError(f"the profile has no operator tables: vidur/predictor={name} needs them; take iteration")
+        return self.operators
 
     def covers(self, batch: Composition) -> bool:
         """True when every quantity lies within the profiled range."""

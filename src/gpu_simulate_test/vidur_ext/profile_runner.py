@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import VidurProfileConfig
-from gpu_simulate_test.engine import Clock, EngineInfo, ProfilableEngine
+from gpu_simulate_test.engine import Clock, EngineInfo, Operators, ProfilableEngine
 from gpu_simulate_test.io.files import read_json, write_json
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
@@ -96,7 +96,11 @@ def profile(
     info = engine.info()
     reach = reach_of(workload, info)
     log.info("profiling %s: batches up to %s", info.name, asdict(reach))
-    mlp, attention, operator_spread = _profile_operators(config, engine, reach, info)
+    operators = engine.operators()
+    tables: dict[str, pd.DataFrame] = {}
+    operator_meta: dict[str, Any] = {"points": 0}
+    if operators is not None:
+        tables, operator_meta = _profile_operators(config, operators, reach, info)
     measured = _profile_iterations(config, workload, engine, reach, clock, run.path / KEPT)
     speed, table = measured.speed, measured.table()
     held_out = table["held_out"] == 1
@@ -104,9 +108,10 @@ def profile(
     device, model_id = config.hardware.vidur_device, config.model.id
     bundle = bundle_dir(run.path, device, model_id)
     bundle.mkdir(parents=True)
-    predictors = Predictors.fit(OperatorModel(mlp, attention, config.model.num_layers), iteration)
-    noise = noise_record(table, predictors.predict_table(table))
-    for name, frame in ((MLP, mlp), (ATTENTION, attention), (ITERATION, iteration), (NOISE, noise)):
+    model = OperatorModel(tables[MLP], tables[ATTENTION], config.model.num_layers) if tables else None
+    predictors = Predictors.fit(model, iteration)
+    tables |= {ITERATION: iteration, NOISE: noise_record(table, predictors.predict_table(table))}
+    for name, frame in tables.items():
         write_profile_table(bundle / name, frame)
     check = _check(predictors, iteration_table(table[held_out], speed))
     meta = {
@@ -118,7 +123,7 @@ def profile(
         **git_state(),
         "env": environment(),
         "reach": asdict(reach),
-        "operators": {"points": len(mlp) + len(attention), "median_spread": operator_spread},
+        "operators": operator_meta,
         "reference_ns": speed.reference_ns,
         "drift": float(np.ptp(speed.slowness(np.array(speed.times_ns)))),
         "iterations": {"points": len(iteration), "measured": int(iteration["repeats"].sum())},
@@ -136,14 +141,14 @@ def profile(
 
 
 def _profile_operators(
-    config: VidurProfileConfig, engine: ProfilableEngine, reach: Reach, info: EngineInfo
-) -> tuple[pd.DataFrame, pd.DataFrame, float]:
-    operators = engine.operators()
+    config: VidurProfileConfig, operators: Operators, reach: Reach, info: EngineInfo
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     points = operator_points(operators, reach)
     timer = time_operators(points, operators, config.vidur.profiling.repeats)
     timings = list(tqdm(timer, total=len(points), desc="vidur-profile operators", unit="point"))
     spread = float(np.median([values.std() / np.median(values) for values in timings]))
-    return *operator_tables(points, timings, config.model, info.block_size), spread
+    mlp, attention = operator_tables(points, timings, config.model, info.block_size)
+    return {MLP: mlp, ATTENTION: attention}, {"points": len(mlp) + len(attention), "median_spread": spread}
 
 
 def _profile_iterations(
@@ -236,7 +241,11 @@ def _summary(config: VidurProfileConfig, root: Path, meta: dict[str, Any]) -> st
         f"- engine: {meta['backend']}, {meta['dtype']}",
         f"- root: {root.name}",
         f"- operator points: {meta['operators']['points']}; "
-        f"spread of repeats, median: {meta['operators']['median_spread']:.1%}",
+        + (
+            f"spread of repeats, median: {meta['operators']['median_spread']:.1%}"
+            if meta["operators"]["points"]
+            else "this engine's operators cannot be called by themselves"
+        ),
         f"- iteration points: {meta['iterations']['points']}, measured {meta['iterations']['measured']} times",
         f"- the machine's speed wandered by {meta['drift']:.0%} meanwhile, which the times are corrected for",
     ]

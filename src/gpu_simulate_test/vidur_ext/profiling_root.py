@@ -58,12 +58,15 @@ def check_owner(root: Path, config: StageConfig) -> None:
 
 @dataclass(frozen=True)
 class Profile:
-    """A finished bundle: operator and kernel times in ms, iteration times in ns; kernels stand in for iterations."""
+    """A finished bundle: operator and kernel times in ms, iteration times in ns.
+
+    Kernels stand in for iterations. An engine whose operators cannot be called by themselves has no operator tables.
+    """
 
     path: Path
     meta: dict[str, Any]
-    mlp: pd.DataFrame
-    attention: pd.DataFrame
+    mlp: pd.DataFrame | None
+    attention: pd.DataFrame | None
     iteration: pd.DataFrame | None
     noise: pd.DataFrame | None
     kernels: Kernels | None
@@ -113,7 +116,9 @@ def read_bundle(path: Path) -> Profile:
         iteration, noise = _read(path / ITERATION), _read(path / NOISE)
         if missing := [name for name in COMPOSITION if name not in iteration]:
             raise ArtifactError(f"columns missing: {path / ITERATION}: {', '.join(missing)}; run vidur-profile again")
-    meta, mlp, attention = read_json(path / PROFILE_META), _read(path / MLP), _read(path / ATTENTION)
+    meta, mlp, attention = read_json(path / PROFILE_META), None, None
+    if meta.get("operators", {}).get("points", 1):
+        mlp, attention = _read(path / MLP), _read(path / ATTENTION)
     return Profile(path, meta, mlp, attention, iteration, noise, kernels)
 
 

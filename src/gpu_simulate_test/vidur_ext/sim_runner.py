@@ -151,10 +151,10 @@ def vidur_sim(
     num_prefill = workload.lengths["num_prefill_tokens"].to_numpy()
     num_decode = workload.lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
     if config.vidur.predictor.name == "stock":
+        predictors.model("stock")  # or the profile has nothing to train on
         predict_ns: PredictNs = train_stock(profile, settings, int((num_prefill + num_decode).max())).predict_ns
     else:
-        model = predictors.iterations if config.vidur.predictor.name == "iteration" else predictors.operators
-        predict_ns = by_composition(model.predict_ns)
+        predict_ns = by_composition(predictors.model(config.vidur.predictor.name).predict_ns)
 
     def predict(batch: Composition, vidur_batch: Any = None) -> float:
         return predict_ns(batch, vidur_batch) * speed

@@ -120,6 +120,7 @@ def _write_tables(profile: Profile, model: Any, block_size: int, path: Path) -> 
         "vocab_size": model.vocab_size,
     }
     of_attention = {"n_q_head": model.num_q_heads, "block_size": block_size}
+    assert profile.mlp is not None and profile.attention is not None
     profile.mlp.assign(**both, **of_mlp).to_csv(path / MLP, index=False)
     profile.attention.assign(**both, **of_attention).to_csv(path / ATTENTION, index=False)
 

@@ -95,7 +95,7 @@ def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any)
 
     path = bundle_dir(Path(os.path.expanduser(config.profiling_root)), replica_config.device, replica_config.model_name)
     predictors = Predictors.from_profile(read_bundle(path))
-    return by_composition((predictors.iterations if config.use_overhead else predictors.operators).predict_ns)
+    return by_composition(predictors.model("iteration" if config.use_overhead else "operators_only").predict_ns)
 
 
 def register_predictor() -> None:

@@ -7,6 +7,11 @@ from gpu_simulate_test.engine import Clock, ProfilableEngine
 from gpu_simulate_test.errors import MachineError
 
 _PACKAGE = "gpu_simulate_test.real_bench.backends"
+_INSTALL = {
+    "transformers": "run make setup",
+    "vllm": "run make vllm and take the commands of .venv-vllm/bin",
+    "sarathi": "clone and build it as extern/README.md says",
+}
 
 
 def create_engine(
@@ -23,7 +28,7 @@ def create_engine(
         module = importlib.import_module(f"{_PACKAGE}.{backend.name}_backend")
     except ModuleNotFoundError as error:
         raise MachineError(
-            f"backend={backend.name} needs {error.name}, which is not installed; run make setup"
+            f"backend={backend.name} needs {error.name}, which is not installed; {_INSTALL[backend.name]}"
         ) from error
     engine: ProfilableEngine = module.create(backend, model, hardware, clock)
     return engine

@@ -7,18 +7,17 @@ the step that made it.
 
 import logging
 import queue
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers import logging as transformers_logging
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, Operators, ScheduledSeq, Step, Token
-from gpu_simulate_test.errors import ConfigError, MachineError
-from gpu_simulate_test.io.files import read_json
+from gpu_simulate_test.errors import MachineError
+from gpu_simulate_test.real_bench.backends.model import check_device, dummy_config, model_folder
 from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "TransformersEngine":
     """Check the device, build or load the model, start the engine."""
-    _check_device(hardware)
+    check_device(hardware)
     if backend.num_threads is not None:
         torch.set_num_threads(backend.num_threads)
     transformers_logging.set_verbosity_error()
@@ -154,66 +153,12 @@ def _scheduled_seq(future: Any) -> ScheduledSeq:
     return ScheduledSeq(int(state.request_id), future.query_length, cached, is_prefill=state.generated_len() == 0)
 
 
-def _check_device(hardware: HardwareConfig) -> None:
-    if hardware.device == "cpu":
-        return
-    if not torch.cuda.is_available():
-        raise MachineError(f"no GPU: hardware={hardware.name} needs a CUDA device; use hardware=cpu or another machine")
-    name = torch.cuda.get_device_name()
-    if hardware.gpu_name and hardware.gpu_name not in name:
-        raise MachineError(f"wrong GPU: hardware={hardware.name} needs a {hardware.gpu_name}, this is {name}")
-
-
 def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendConfig) -> Any:
     dtype = getattr(torch, hardware.dtype)
     if model.weights == "dummy":
         torch.manual_seed(model.seed)
-        loaded = AutoModelForCausalLM.from_config(_dummy_config(model), dtype=dtype)
+        loaded = AutoModelForCausalLM.from_config(dummy_config(model), dtype=dtype)
     else:
-        folder = Path(model.path or "")
-        if not (folder / "config.json").is_file():
-            raise MachineError(
-                f"model files of {model.id} are missing: {folder}; run the bootstrap script under models/, "
-                "or use model.weights=dummy"
-            )
-        _check_dimensions(model, folder)
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        loaded = AutoModelForCausalLM.from_pretrained(model_folder(model), dtype=dtype, local_files_only=True)
     loaded.set_attn_implementation(backend.attn_implementation)
     return loaded.to(hardware.device).eval()
-
-
-def _dummy_config(model: ModelConfig) -> Any:
-    return AutoConfig.for_model(
-        model.architecture,
-        vocab_size=model.vocab_size,
-        hidden_size=model.hidden_size,
-        intermediate_size=model.intermediate_size,
-        num_hidden_layers=model.num_layers,
-        num_attention_heads=model.num_q_heads,
-        num_key_value_heads=model.num_kv_heads,
-        head_dim=model.head_dim,
-        max_position_embeddings=model.max_position_embeddings,
-        rms_norm_eps=model.rms_norm_eps,
-        tie_word_embeddings=model.tie_word_embeddings,
-        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
-        eos_token_id=model.eos_token_id,
-    )
-
-
-def _check_dimensions(model: ModelConfig, folder: Path) -> None:
-    """The simulator is told our dimensions, so the checkpoint must have the same."""
-    found = read_json(folder / "config.json")
-    for ours, theirs in (
-        ("num_layers", "num_hidden_layers"),
-        ("num_q_heads", "num_attention_heads"),
-        ("num_kv_heads", "num_key_value_heads"),
-        ("head_dim", "head_dim"),
-        ("hidden_size", "hidden_size"),
-        ("intermediate_size", "intermediate_size"),
-        ("vocab_size", "vocab_size"),
-    ):
-        if theirs in found and found[theirs] != getattr(model, ours):
-            raise ConfigError(
-                f"not {model.id}: {folder / 'config.json'} has {theirs}={found[theirs]}, "
-                f"model.{ours} is {getattr(model, ours)}"
-            )

@@ -1,0 +1,80 @@
+"""What every backend asks of the device and of the model's files."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from gpu_simulate_test.config.schema import HardwareConfig, ModelConfig
+from gpu_simulate_test.errors import ConfigError, MachineError
+from gpu_simulate_test.io.files import read_json
+
+
+def check_device(hardware: HardwareConfig) -> None:
+    """Raise MachineError unless this machine has the device."""
+    if hardware.device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise MachineError(f"no GPU: hardware={hardware.name} needs a CUDA device; use hardware=cpu or another machine")
+    name = torch.cuda.get_device_name()
+    if hardware.gpu_name and hardware.gpu_name not in name:
+        raise MachineError(f"wrong GPU: hardware={hardware.name} needs a {hardware.gpu_name}, this is {name}")
+
+
+def model_folder(model: ModelConfig) -> Path:
+    """The folder of a pretrained model, its dimensions checked.
+
+    Raises
+    ------
+    MachineError
+        The files are not there.
+    ConfigError
+        They are another model's.
+    """
+    folder = Path(model.path or "")
+    if not (folder / "config.json").is_file():
+        raise MachineError(
+            f"model files of {model.id} are missing: {folder}; run the bootstrap script under models/, "
+            "or use model.weights=dummy"
+        )
+    _check_dimensions(model, folder)
+    return folder
+
+
+def dummy_config(model: ModelConfig) -> Any:
+    """transformers' config of our dimensions, for random weights."""
+    return AutoConfig.for_model(
+        model.architecture,
+        vocab_size=model.vocab_size,
+        hidden_size=model.hidden_size,
+        intermediate_size=model.intermediate_size,
+        num_hidden_layers=model.num_layers,
+        num_attention_heads=model.num_q_heads,
+        num_key_value_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        max_position_embeddings=model.max_position_embeddings,
+        rms_norm_eps=model.rms_norm_eps,
+        tie_word_embeddings=model.tie_word_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
+        eos_token_id=model.eos_token_id,
+    )
+
+
+def _check_dimensions(model: ModelConfig, folder: Path) -> None:
+    """The simulator is told our dimensions, so the checkpoint must have the same."""
+    found = read_json(folder / "config.json")
+    for ours, theirs in (
+        ("num_layers", "num_hidden_layers"),
+        ("num_q_heads", "num_attention_heads"),
+        ("num_kv_heads", "num_key_value_heads"),
+        ("head_dim", "head_dim"),
+        ("hidden_size", "hidden_size"),
+        ("intermediate_size", "intermediate_size"),
+        ("vocab_size", "vocab_size"),
+    ):
+        if theirs in found and found[theirs] != getattr(model, ours):
+            raise ConfigError(
+                f"not {model.id}: {folder / 'config.json'} has {theirs}={found[theirs]}, "
+                f"model.{ours} is {getattr(model, ours)}"
+            )
