@@ -17,7 +17,13 @@ COMPOSITION = ["num_prefill_tokens", "num_prefill_seqs", "num_decode_seqs", "kv_
 def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """All requests arrive at once, so that the batches do not depend on how fast the machine is."""
     root = tmp_path_factory.mktemp("vllm")
-    return (*SMALL, "workload.arrival.inter_arrival_ns=0", "backend=vllm", "backend.num_blocks=40", f"output.root={root}")
+    return (
+        *SMALL,
+        "workload.arrival.inter_arrival_ns=0",
+        "backend=vllm",
+        "backend.num_blocks=40",
+        f"output.root={root}",
+    )
 
 
 @pytest.fixture(scope="module")

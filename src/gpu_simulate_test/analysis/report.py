@@ -200,7 +200,8 @@ def _limits(assessment: Assessment) -> list[str]:
         f"Verdict: within a floor of at most {_percent(MAX_FLOOR)}, else within tolerance "
         f"({_percent(assessment.tolerance)} of the real figure), else too noisy to judge where a wider floor would "
         "excuse it, else off. The run takes the worst verdict of P50, P90 and P99, but for what chance "
-        "alone does to so many figures (Benjamini and Hochberg, 2.5 %); a void gate makes it void."
+        "alone does to so many figures (4 % for the median E2E, 1 % for all by Benjamini and "
+        "Hochberg); a void gate makes it void."
     )
     return limits
 

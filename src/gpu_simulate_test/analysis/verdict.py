@@ -10,7 +10,9 @@ from gpu_simulate_test.analysis.samples import PERCENTILES
 WITHIN_FLOOR, WITHIN_TOLERANCE, OFF = "within the floor", "within tolerance", "off"
 TOO_NOISY, NOT_JUDGED, VOID = "too noisy to judge", "not judged", "void"
 _WORSE = (NOT_JUDGED, WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, OFF)
-_FALSE_ALARMS = 0.025  # of a perfect simulation
+# Of a perfect simulation: from the headline's figure, and from all of them together.
+_FALSE_ALARMS_HEADLINE, _FALSE_ALARMS = 0.04, 0.01
+_Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 MAX_FLOOR = 0.30  # real runs further apart than this excuse any simulator, and so prove nothing
 
 
@@ -46,10 +48,12 @@ def judge(percentiles: pd.DataFrame, tolerance: float) -> list[str]:
 def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
     """Verdict on the whole run.
 
-    Of fifteen figures one is easily beyond its own floor by chance. So the run is off only where figures are beyond
-    their floors more often than that: one at least is off and significant by Benjamini and Hochberg's procedure (1995)
-    at 2.5 %, which for a perfect simulation is a false alarm in 2.5 % of all runs, whatever the number of figures (they
-    depend on each other positively: Benjamini and Yekutieli, 2001). Figures without a floor count as they are.
+    Of fifteen figures one is easily beyond its own floor by chance. So the run is off only where that is unlikely: the
+    figure of the headline, the median E2E latency, is off and significant at 4 %, or any is off and significant by
+    Benjamini and Hochberg's procedure (1995) at 1 % (figures depend on each other positively: Benjamini and Yekutieli,
+    2001). Together a perfect simulation is called off in at most 5 % of all runs, whatever the number of figures.
+    Without the headline's share, a simulation 20 % slow was found half as often. Figures without a floor count as they
+    are.
 
     Parameters
     ----------
@@ -71,14 +75,14 @@ def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
     if rows.empty:
         return NOT_JUDGED
     found = rows["verdict"].to_numpy(dtype=object)
-    found = np.where((found == OFF) & ~_significant(rows), WITHIN_FLOOR, found)
-    headline = (rows["metric"] == "e2e") & (rows["statistic"] == "p50")
+    headline = ((rows["metric"] == "e2e") & (rows["statistic"] == "p50")).to_numpy(dtype=bool)
+    found = np.where((found == OFF) & ~_significant(rows, headline), WITHIN_FLOOR, found)
     if (headline & ~(rows["floor"] > MAX_FLOOR)).any():
         found = np.where(found == TOO_NOISY, WITHIN_FLOOR, found)
     return max(map(str, found), key=_WORSE.index)
 
 
-def _significant(rows: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _significant(rows: pd.DataFrame, headline: _Bools) -> _Bools:
     """Which errors are beyond what chance makes of so many figures; all of those without a floor."""
     significant = rows["floor_ns"].isna().to_numpy(dtype=bool, copy=True)
     known = ~significant
@@ -88,5 +92,6 @@ def _significant(rows: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.bool
         error = rows["error_ns"].abs().to_numpy(dtype=float)[known]
         ratio = np.divide(error, spread, out=np.full(len(error), np.inf), where=spread > 0)
         p = np.where(error == 0, 1.0, 2 * stats.t.sf(ratio, freedom))
-        significant[known] = stats.false_discovery_control(p) <= _FALSE_ALARMS
+        by_itself = headline[known] & (p <= _FALSE_ALARMS_HEADLINE)
+        significant[known] = by_itself | (stats.false_discovery_control(p) <= _FALSE_ALARMS)
     return significant

@@ -152,7 +152,9 @@ class Predictors:
         if name == "iteration":
             return self.iterations
         if self.operators is None:
-            raise ArtifactError(f"the profile has no operator tables: vidur/predictor={name} needs them; take iteration")
+            raise ArtifactError(
+                f"the profile has no operator tables: vidur/predictor={name} needs them; take iteration"
+            )
         return self.operators
 
     def covers(self, batch: Composition) -> bool:

@@ -43,7 +43,7 @@ def model_folder(model: ModelConfig) -> Path:
 
 
 def dummy_config(model: ModelConfig) -> Any:
-    """transformers' config of our dimensions, for random weights."""
+    """A config with our dimensions, as transformers has it, for random weights."""
     return AutoConfig.for_model(
         model.architecture,
         vocab_size=model.vocab_size,
