@@ -206,5 +206,5 @@ def test_a_malformed_prompt_is_refused_with_its_line_number(tmp_path: Path, bad:
 def test_prompts_keep_every_character_and_every_other_key(tmp_path: Path) -> None:
     prompts = [{"prompt_id": "🦀", "text": "a\u2028b\u0085c \U0010fffd\t\"'", "topic": ["x"]}]
     path = tmp_path / "prompts.jsonl"
-    path.write_text(dump_prompts(prompts), encoding="utf-8")
+    path.write_text("".join(dump_prompts(prompts)), encoding="utf-8")
     assert list(read_prompts(path)) == prompts

@@ -16,6 +16,11 @@ def _at_least(key: str, value: float | None, minimum: float) -> None:
         raise ConfigError(f"{key}={value} is out of range: it must be at least {minimum}")
 
 
+def _above_zero(key: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ConfigError(f"{key}={value} is out of range: it must be above 0")
+
+
 @dataclass
 class ModelConfig:
     """A model: its identity, its dimensions, and where its weights and tokenizer come from."""
@@ -69,22 +74,59 @@ class HardwareConfig:
 class ArrivalConfig:
     """When requests arrive."""
 
-    kind: str  # fixed_interval | poisson | trace (as recorded there)
+    kind: str  # fixed_interval | poisson | gamma | ramp | trace (as recorded there)
     inter_arrival_ns: int
     rate_per_s: float
+    cv: float = 1.0  # gamma: standard deviation of the gaps / their mean
+    end_rate_per_s: float | None = None  # ramp: the rate at the last request
 
     def __post_init__(self) -> None:
-        _one_of("workload.arrival.kind", self.kind, ("fixed_interval", "poisson", "trace"))
+        _one_of("workload.arrival.kind", self.kind, ("fixed_interval", "poisson", "gamma", "ramp", "trace"))
         _at_least("workload.arrival.inter_arrival_ns", self.inter_arrival_ns, 0)
-        if self.kind == "poisson" and not self.rate_per_s > 0:
-            raise ConfigError(f"workload.arrival.rate_per_s={self.rate_per_s} is out of range: it must be above 0")
+        if self.kind in ("poisson", "gamma", "ramp"):
+            _above_zero("workload.arrival.rate_per_s", self.rate_per_s)
+        _above_zero("workload.arrival.cv", self.cv)
+        _above_zero("workload.arrival.end_rate_per_s", self.end_rate_per_s)
+        if self.kind == "ramp" and self.end_rate_per_s is None:
+            raise ConfigError("workload.arrival.end_rate_per_s is missing: workload.arrival.kind=ramp needs it")
+
+
+@dataclass(frozen=True)
+class LengthConfig:
+    """How many tokens a prompt or an output has.
+
+    All `high`; with `low` uniform over [low, high]; lognormal with `median` and `sigma`, or Zipf with the exponent
+    `zipf`, within [low or 1, high].
+    """
+
+    high: int
+    low: int | None
+    median: float | None
+    sigma: float | None
+    zipf: float | None
+
+    def check(self, key: str) -> None:
+        """Raise ConfigError where two settings contradict each other; `key` is the name of `high`."""
+        _at_least(key, self.high, 1)
+        _at_least(f"{key}_min", self.low, 1)
+        low = self.low or 1
+        if low > self.high:
+            raise ConfigError(f"{key}_min={low} is above {key}={self.high}")
+        if (self.median is None) != (self.sigma is None):
+            raise ConfigError(f"{key}_median and {key}_sigma go together: both make the lengths lognormal")
+        if self.median is not None and not low <= self.median <= self.high:
+            raise ConfigError(f"{key}_median={self.median} is out of range: it must be from {low} to {self.high}")
+        _at_least(f"{key}_sigma", self.sigma, 0)
+        _at_least(f"{key}_zipf", self.zipf, 0)
+        if self.median is not None and self.zipf is not None:
+            raise ConfigError(f"{key}_median and {key}_zipf exclude each other: lengths are lognormal or Zipf")
 
 
 @dataclass
 class WorkloadConfig:
-    """What is asked of the engine: prompts (from a file or synthetic), output lengths, arrivals.
+    """What is asked of the engine: prompts (from a file, synthetic, or as recorded), output lengths, arrivals.
 
-    Lengths with a ``_min`` are uniform over [min, max]; without one, all are equal.
+    Of lengths, those with a suffix say how they scatter: see `LengthConfig`.
     """
 
     source: str  # prompts | synthetic | trace
@@ -97,23 +139,61 @@ class WorkloadConfig:
     seed: int
     arrival: ArrivalConfig
     workload_dir: str | None
-    trace: str | None = None  # trace only: a file of recorded requests
+    num_prefill_tokens_median: float | None = None
+    num_prefill_tokens_sigma: float | None = None
+    num_prefill_tokens_zipf: float | None = None
+    num_decode_tokens_median: float | None = None
+    num_decode_tokens_sigma: float | None = None
+    num_decode_tokens_zipf: float | None = None
+    trace: str | None = None  # trace only, as all that follows: a file of recorded requests
+    trace_columns: dict[str, str] | None = None  # of a CSV of one's own: what is in which column
+    trace_start_s: float | None = None  # a window, seconds since the first request
+    trace_end_s: float | None = None
+    trace_time_scale: float = 1.0  # gaps are multiplied by it
+    trace_length_scale: float = 1.0
 
     def __post_init__(self) -> None:
         _one_of("workload.source", self.source, ("prompts", "synthetic", "trace"))
-        if (self.arrival.kind == "trace") != (self.source == "trace"):
-            raise ConfigError("workload.arrival.kind=trace and workload.source=trace go together: a trace has arrivals")
+        if self.arrival.kind == "trace" and self.source != "trace":
+            raise ConfigError("workload.arrival.kind=trace needs workload.source=trace: only a trace has arrivals")
         _at_least("workload.num_requests", self.num_requests, 1)
-        for key in ("num_prefill_tokens", "num_decode_tokens"):
-            high, low = getattr(self, key), getattr(self, f"{key}_min")
-            _at_least(f"workload.{key}", high, 1)
-            _at_least(f"workload.{key}_min", low, 1)
-            if low is not None and high is not None and low > high:
-                raise ConfigError(f"workload.{key}_min={low} is above workload.{key}={high}")
         needed = {"prompts": ("prompts",), "synthetic": ("num_requests", "num_prefill_tokens"), "trace": ("trace",)}
         for key in needed[self.source]:
             if getattr(self, key) is None:
                 raise ConfigError(f"workload.{key} is missing: workload.source={self.source} needs it")
+        if self.num_prefill_tokens is not None:
+            self.prefill_lengths.check("workload.num_prefill_tokens")
+        self.decode_lengths.check("workload.num_decode_tokens")
+        _at_least("workload.trace_start_s", self.trace_start_s, 0)
+        if self.trace_end_s is not None and self.trace_end_s <= (self.trace_start_s or 0):
+            raise ConfigError(f"workload.trace_end_s={self.trace_end_s} is not after workload.trace_start_s")
+        _above_zero("workload.trace_time_scale", self.trace_time_scale)
+        _above_zero("workload.trace_length_scale", self.trace_length_scale)
+        if self.trace_time_scale != 1 and self.arrival.kind != "trace":
+            raise ConfigError("workload.trace_time_scale needs workload.arrival.kind=trace: it scales recorded gaps")
+
+    @property
+    def prefill_lengths(self) -> LengthConfig:
+        """Lengths of synthetic prompts."""
+        assert self.num_prefill_tokens is not None
+        return LengthConfig(
+            self.num_prefill_tokens,
+            self.num_prefill_tokens_min,
+            self.num_prefill_tokens_median,
+            self.num_prefill_tokens_sigma,
+            self.num_prefill_tokens_zipf,
+        )
+
+    @property
+    def decode_lengths(self) -> LengthConfig:
+        """Output lengths."""
+        return LengthConfig(
+            self.num_decode_tokens,
+            self.num_decode_tokens_min,
+            self.num_decode_tokens_median,
+            self.num_decode_tokens_sigma,
+            self.num_decode_tokens_zipf,
+        )
 
 
 @dataclass

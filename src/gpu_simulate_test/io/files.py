@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +32,11 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically, newlines as given."""
     write_atomic(path, lambda stream: stream.write(text.encode()))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write UTF-8 lines atomically, one at a time; each brings its own newline."""
+    write_atomic(path, lambda stream: stream.writelines(line.encode() for line in lines))
 
 
 def write_json(path: Path, payload: Any) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
-from gpu_simulate_test.io.files import read_json, write_json, write_text
+from gpu_simulate_test.io.files import read_json, write_json, write_lines, write_text
 from gpu_simulate_test.io.tables import Table, write_table
 
 RUN_META = "run_meta.json"
@@ -35,6 +35,10 @@ class RunDir:
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, text)
+
+    def write_lines(self, name: str, lines: Iterable[str]) -> None:
+        """Write a text artifact that may be too long to be held whole."""
+        write_lines(self.path / name, lines)
 
     def write_table(self, table: Table, frame: pd.DataFrame) -> None:
         """Write a contract table."""

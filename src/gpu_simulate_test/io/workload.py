@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS, read_tab
 
 PROMPTS = "prompts.jsonl"
 DATA_FILES = (TRACE_LENGTHS.filename, TRACE_INTERVALS.filename, PROMPTS)
+
+_FIRST_PLAIN_TOKEN = 3  # below it lie special tokens in common vocabularies
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ def workload_path(config: StageConfig) -> Path:
                 identity[key] = file_sha256(Path(file))
             except OSError as error:
                 raise ConfigError(f"cannot read {key}: {file}: {error.strerror}") from error
-    model = {key: getattr(config.model, key) for key in ("id", "tokenizer", "vocab_size")}
+    keys = ["id", "tokenizer", "vocab_size"]
+    if config.workload.source == "trace":
+        keys.append("max_position_embeddings")  # a longer request is left out
+    model = {key: getattr(config.model, key) for key in keys}
     workload_id = stable_id("workload", {"workload": identity, "model": model})
     return Path(config.output.root) / "workloads" / workload_id
 
@@ -75,9 +81,11 @@ def workload_sha256(path: Path) -> str:
     """SHA-256 over the two CSVs and the prompts, each preceded by its name and size."""
     digest = hashlib.sha256()
     for name in DATA_FILES:
-        data = (path / name).read_bytes()
-        digest.update(f"{name}\0{len(data)}\0".encode())
-        digest.update(data)
+        with (path / name).open("rb") as stream:
+            digest.update(f"{name}\0{stream.seek(0, 2)}\0".encode())
+            stream.seek(0)
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -154,11 +162,49 @@ def _checked_prompt(line: str, where: str, seen: set[str]) -> dict[str, Any]:
         raise ConfigError(f"malformed prompt: {where}: token_ids must be a list of integers >= 0")
     if not isinstance(prompt.get("text"), str):
         raise ConfigError(f"malformed prompt: {where}: text must be a string")
-    if not prompt["text"] and not ids:
+    random_tokens = prompt.get("random_tokens")
+    if random_tokens is not None and not _is_random_tokens(random_tokens):
+        raise ConfigError(f"malformed prompt: {where}: random_tokens must be count >= 1, seed and vocab_size")
+    if not prompt["text"] and not ids and random_tokens is None:
         raise ConfigError(f"malformed prompt: {where}: neither text nor token_ids")
     return prompt
 
 
-def dump_prompts(prompts: Iterable[dict[str, Any]]) -> str:
-    """Prompts as JSONL text, keys in their given order."""
-    return "".join(json.dumps(prompt, ensure_ascii=False, separators=(",", ":")) + "\n" for prompt in prompts)
+def _is_random_tokens(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"count", "seed", "vocab_size"}
+        and all(type(number) is int for number in value.values())
+        and value["count"] >= 1
+        and value["vocab_size"] > _FIRST_PLAIN_TOKEN
+    )
+
+
+def token_ids(prompt: dict[str, Any]) -> list[int] | None:
+    """Token ids of a prompt: those it has, or those that follow from its ``random_tokens``; None for a text alone.
+
+    Random ids are draws of Python's ``random.Random`` seeded with ``tokens-<seed>-<prompt_id>``: the same on any
+    machine, and those of one prompt need no other.
+    """
+    ids: list[int] | None = prompt.get("token_ids")
+    spec = prompt.get("random_tokens")
+    if ids is not None or spec is None:
+        return ids
+    uniform = random.Random(f"tokens-{spec['seed']}-{prompt['prompt_id']}").random
+    span = spec["vocab_size"] - _FIRST_PLAIN_TOKEN
+    return [_FIRST_PLAIN_TOKEN + int(uniform() * span) for _ in range(spec["count"])]
+
+
+def dump_prompts(prompts: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Prompts as lines of JSONL, keys in their given order."""
+    return (json.dumps(prompt, ensure_ascii=False, separators=(",", ":")) + "\n" for prompt in prompts)
+
+
+def dump_random_prompts(prompt_ids: Iterable[str], counts: Iterable[int], seed: int, vocab_size: int) -> Iterator[str]:
+    """Lines of prompts of seeded random tokens; the ids, plain ASCII, are not stored: `token_ids` makes them.
+
+    Formatted, not encoded, for a million of them would take as long as all the rest.
+    """
+    tail = f',"seed":{seed},"vocab_size":{vocab_size}}}}}\n'
+    for prompt_id, count in zip(prompt_ids, counts, strict=True):
+        yield f'{{"prompt_id":"{prompt_id}","text":"","random_tokens":{{"count":{count}{tail}'

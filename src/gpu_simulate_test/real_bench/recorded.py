@@ -2,50 +2,49 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
-from gpu_simulate_test.io.recorded import LENGTHS, read_recorded
+from gpu_simulate_test.io.recorded import LENGTHS, read_recorded, select
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.summary import latency_lines
-from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, completed_requests
+from gpu_simulate_test.io.tables import REQUEST_COLUMNS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import Workload
 
 
 def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Workload, run_id: str, run: RunDir) -> None:
     """Write a recorded run as a run directory; what was not recorded stays missing.
 
-    The time of each token is not: ``token_metrics.csv`` has no rows. Nor are iterations. The engine's limits are those
-    of the settings.
+    Iterations never are. Where the times of some request's tokens are not, ``token_metrics.csv`` has no rows. The
+    engine's limits are those of the settings.
 
     Raises
     ------
     ConfigError
         ``backend.requests`` is missing.
     ArtifactError
-        The record is malformed, or of other requests than the workload's.
+        The record is malformed, has no answers, or is of other requests than the workload's.
     """
     started = now()
     backend = config.backend
     if backend.requests is None:
         raise ConfigError("backend.requests is missing: name the file of recorded requests")
     source = Path(backend.requests)
-    recorded = read_recorded(source)
+    recorded = read_recorded(source, config.workload.trace_columns)
+    if missing := [name for name in ("first_token_time_ns", "completion_time_ns") if name not in recorded]:
+        raise ArtifactError(f"requests without answers: {source}: no {', '.join(missing)}; name the result of a run")
+    recorded, _ = select(recorded, config.workload, config.model.max_position_embeddings, source)
     asked = workload.lengths[list(LENGTHS)].assign(arrival_time_ns=workload.arrival_time_ns)
     if len(recorded) != len(asked) or not (recorded[list(asked)].to_numpy() == asked.to_numpy()).all():
         raise ArtifactError(
             f"recorded run of other requests than the workload's: {source} and {workload.path}; "
             f"run workload-spec with workload=trace workload.trace={source}"
         )
-    times = recorded.assign(
-        request_id=workload.lengths["request_id"],
-        num_decode_tokens_actual=recorded["num_decode_tokens"],
-        num_preemptions=pd.array([pd.NA] * len(recorded), dtype="Int64"),
-    )
-    requests = completed_requests(times, backend.name)
-    tokens = pd.DataFrame({name: pd.array([], dtype="Int64") for name in TOKEN_METRICS.required})
+    requests = _requests(recorded, backend.name)
+    tokens, unknown = _tokens(recorded)
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)
     engine = {
@@ -58,6 +57,11 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
         "device": config.hardware.device,
     }
     lines = [f"# Recorded run {run_id}", "", f"- {len(requests)} requests of {source.name}"]
+    failed = int((requests["status"] == "error").sum())
+    if failed:
+        lines += [f"- {failed} of them failed; a length that was not recorded is taken as 1"]
+    if unknown:
+        lines += [f"- no times of tokens: of {unknown} requests they are not recorded one by one"]
     lines += ["- engine limits as the settings state them: they were not recorded"]
     run.write_text("summary.md", "\n".join([*lines, *latency_lines(requests, tokens)]) + "\n")
     run.finish(
@@ -75,3 +79,38 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
         )
         | {"env": {}}  # of the machine that served, which is not this one
     )
+
+
+def _requests(recorded: pd.DataFrame, backend: str) -> pd.DataFrame:
+    ok = recorded["error_type"].isna()
+    unknown = pd.Series(pd.NA, index=recorded.index, dtype="Int64")
+    return recorded.assign(
+        request_id=np.arange(len(recorded)),
+        submit_time_ns=recorded["arrival_time_ns"].astype("Int64").where(ok),
+        first_scheduled_time_ns=recorded.get("first_scheduled_time_ns", unknown),
+        ttft_ns=recorded["first_token_time_ns"] - recorded["arrival_time_ns"],
+        num_decode_tokens_actual=recorded["num_decode_tokens"].where(ok, 0),
+        num_preemptions=unknown,
+        status=np.where(ok, "ok", "error"),
+        is_warmup=False,
+        backend=backend,
+    )[list(REQUEST_COLUMNS)]
+
+
+def _tokens(recorded: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Rows for every token, or none when that of some request that did not fail is unknown; of how many it is."""
+    ok = recorded["error_type"].isna().to_numpy(dtype=bool)
+    times = recorded["token_times_ns"] if "token_times_ns" in recorded else pd.Series([None] * len(recorded))
+    unknown = int((ok & times.isna().to_numpy(dtype=bool)).sum())
+    known = {index: times[index] for index in np.flatnonzero(ok)} if not unknown else {}
+    counts = [len(one) for one in known.values()]
+    nothing = [np.empty(0, dtype=np.int64)]
+    frame = pd.DataFrame(
+        {
+            "request_id": np.repeat(list(known), counts),
+            "token_index": np.concatenate([np.arange(count) for count in counts] or nothing),
+            "token_time_ns": np.concatenate(list(known.values()) or nothing),
+        },
+        dtype="Int64",
+    )
+    return frame.assign(token_latency_ns=frame["token_time_ns"].diff().mask(frame["token_index"] == 0)), unknown

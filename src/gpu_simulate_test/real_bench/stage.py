@@ -19,7 +19,7 @@ from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
-from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts
+from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts, token_ids
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
 from gpu_simulate_test.speed import MachineSpeed
@@ -46,19 +46,20 @@ def load_requests(workload: Workload, config: RealBenchConfig) -> list[EngineReq
     """
     decode = workload.lengths["num_decode_tokens"].tolist()
     prefill = workload.lengths["num_prefill_tokens"].tolist()
-    prompts = list(read_prompts(workload.path / PROMPTS))
-    if [len(prompt.get("token_ids", ())) for prompt in prompts] != prefill:
+    names = workload.lengths["prompt_id"].tolist()
+    prompts = [token_ids(prompt) or [] for prompt in read_prompts(workload.path / PROMPTS)]
+    if [len(ids) for ids in prompts] != prefill:
         raise ArtifactError(f"prompts and lengths disagree: {workload.path}; run workload-spec again")
     limit = min(config.model.max_position_embeddings, config.backend.num_blocks * config.backend.block_size)
-    for prompt, inputs, outputs in zip(prompts, prefill, decode, strict=True):
+    for name, inputs, outputs in zip(names, prefill, decode, strict=True):
         if inputs + outputs > limit:
             raise ConfigError(
-                f"{prompt['prompt_id']} needs {inputs + outputs} tokens, above the model's or the KV cache's limit of "
+                f"{name} needs {inputs + outputs} tokens, above the model's or the KV cache's limit of "
                 f"{limit}; raise backend.num_blocks or shorten the workload"
             )
     return [
-        EngineRequest(index, prompt["token_ids"], outputs, config.backend.ignore_eos)
-        for index, (prompt, outputs) in enumerate(zip(prompts, decode, strict=True))
+        EngineRequest(index, ids, outputs, config.backend.ignore_eos)
+        for index, (ids, outputs) in enumerate(zip(prompts, decode, strict=True))
     ]
 
 

@@ -1,22 +1,28 @@
 """Arrival schedules, in integer nanoseconds and the same on any machine."""
 
-import random
 from decimal import Context, Decimal
 
 import numpy as np
+import numpy.typing as npt
 
 from gpu_simulate_test.config.schema import ArrivalConfig
+from gpu_simulate_test.workloads.draws import Floats, gammas, ln, uniforms
+
+Ints = npt.NDArray[np.int64]
 
 _LN = Context(prec=20)
+_DOUBT = 1e-14  # relative; the error of a draw is a few times 1e-16
 
 
-def inter_arrivals(arrival: ArrivalConfig, num_requests: int, seed: int) -> np.ndarray:
+def inter_arrivals(arrival: ArrivalConfig, num_requests: int, seed: int) -> Ints:
     """Gaps before each request; the first request arrives at 0.
 
     Parameters
     ----------
     arrival : ArrivalConfig
-        ``fixed_interval`` (equal gaps) or ``poisson`` (exponential gaps of mean ``1e9 / rate_per_s``).
+        ``fixed_interval``: equal gaps. ``poisson``: exponential gaps of mean ``1e9 / rate_per_s``. ``ramp``: the same
+        at a rate that goes in equal steps from ``rate_per_s`` at the first request to ``end_rate_per_s`` at the last.
+        ``gamma``: gaps of that mean whose standard deviation is ``cv`` times it.
     num_requests : int
     seed : int
 
@@ -27,19 +33,29 @@ def inter_arrivals(arrival: ArrivalConfig, num_requests: int, seed: int) -> np.n
     """
     if arrival.kind == "fixed_interval":
         gaps = np.full(num_requests, arrival.inter_arrival_ns, dtype=np.int64)
+    elif arrival.kind == "gamma":
+        shape = 1 / (arrival.cv * arrival.cv)
+        scale = 1e9 / arrival.rate_per_s / shape
+        gaps = np.floor(gammas(shape, f"gamma-{seed}", num_requests) * scale).astype(np.int64)
     else:
-        gaps = _exponential_ns(1e9 / arrival.rate_per_s, num_requests, seed)
+        rates = np.full(num_requests, arrival.rate_per_s)
+        if arrival.end_rate_per_s is not None and arrival.kind == "ramp":
+            step = (arrival.end_rate_per_s - arrival.rate_per_s) / max(num_requests - 1, 1)
+            rates = arrival.rate_per_s + step * np.arange(num_requests)
+        gaps = _exponential_ns(1e9 / rates, seed)
     gaps[:1] = 0
     return gaps
 
 
-def _exponential_ns(mean_ns: float, count: int, seed: int) -> np.ndarray:
-    """Inverse-transform sampling, -ln(1 - u) x mean (Devroye 1986, II.2).
+def _exponential_ns(mean_ns: Floats, seed: int) -> Ints:
+    """Inverse-transform sampling, -ln(1 - u) x mean (Devroye 1986, II.2), rounded down.
 
-    A C library's log may differ in its last bit from another's; Decimal's is exact everywhere, and so
-    is ``random.Random(seed).random()``, which Python promises never to change.
+    What is rounded is the exact value: a draw so close to a whole nanosecond that its error could decide is drawn with
+    Decimal's logarithm.
     """
-    uniform = random.Random(seed).random
-    mean = Decimal(mean_ns)
-    draws = (int(-_LN.ln(Decimal(1 - uniform())) * mean) for _ in range(count))
-    return np.fromiter(draws, dtype=np.int64, count=count)
+    uniform = uniforms(seed, len(mean_ns))
+    draws = -ln(1.0 - uniform) * mean_ns
+    gaps = np.floor(draws).astype(np.int64)
+    for index in np.flatnonzero(np.abs(draws - np.rint(draws)) <= draws * _DOUBT):
+        gaps[index] = int(-_LN.ln(Decimal(1 - float(uniform[index]))) * Decimal(float(mean_ns[index])))
+    return gaps

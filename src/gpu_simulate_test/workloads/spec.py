@@ -1,7 +1,9 @@
 """The workload-spec stage: settings in, three data files and their metadata out."""
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,13 +11,27 @@ import pandas as pd
 from gpu_simulate_test.config.schema import HydraRecord, StageConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
+from gpu_simulate_test.io.recorded import is_conversations
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS
-from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, workload_sha256
-from gpu_simulate_test.workloads.arrival_schedule import inter_arrivals
-from gpu_simulate_test.workloads.prompts import load_prompts, uniform_lengths
+from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, dump_random_prompts, workload_sha256
+from gpu_simulate_test.workloads.arrival_schedule import Ints, inter_arrivals
+from gpu_simulate_test.workloads.lengths import draw_lengths
+from gpu_simulate_test.workloads.prompts import load_prompts
 from gpu_simulate_test.workloads.token_lengths import tokenize, tokenizer_ref
-from gpu_simulate_test.workloads.trace import load_trace
+from gpu_simulate_test.workloads.trace import load_conversations, load_trace
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """What is asked, by request: arrays of shape (n_requests,), lines one at a time."""
+
+    lines: Iterable[str]  # of prompts.jsonl
+    prompt_ids: list[str]
+    prefill: Ints
+    decode: Ints
+    gaps: Ints
+    left_out: dict[str, int]
 
 
 def write_workload(config: StageConfig, record: HydraRecord, path: Path, target: RunDir) -> None:
@@ -26,50 +42,38 @@ def write_workload(config: StageConfig, record: HydraRecord, path: Path, target:
     ConfigError
         A prompt is malformed, or exceeds the model's or the KV cache's limit.
     """
-    workload, model = config.workload, config.model
-    if workload.source == "trace":
-        prompts, prefill, decode, gaps = load_trace(workload, model.vocab_size)
-    else:
-        prompts = load_prompts(workload, model.vocab_size)
-        token_ids = tokenize(prompts, model)
-        prompts = [prompt | {"token_ids": ids} for prompt, ids in zip(prompts, token_ids, strict=True)]
-        prefill = np.array([len(ids) for ids in token_ids])
-        decode = np.array(
-            uniform_lengths(
-                workload.num_decode_tokens, workload.num_decode_tokens_min, len(prompts), f"decode-{workload.seed}"
-            )
-        )
-        gaps = inter_arrivals(workload.arrival, len(prompts), workload.seed)
-    _check_limits(config, [str(prompt["prompt_id"]) for prompt in prompts], prefill + decode)
-    ids = np.arange(len(prompts))
+    asked = _requests(config)
+    prefill, decode = asked.prefill, asked.decode
+    _check_limits(config, asked.prompt_ids, prefill + decode)
+    ids = np.arange(len(prefill))
     target.write_table(
         TRACE_LENGTHS,
         pd.DataFrame(
             {
                 "request_id": ids,
-                "prompt_id": [prompt["prompt_id"] for prompt in prompts],
+                "prompt_id": asked.prompt_ids,
                 "num_prefill_tokens": prefill,
                 "num_decode_tokens": decode,
             }
         ),
     )
-    arrivals = np.cumsum(gaps)
+    arrivals = np.cumsum(asked.gaps)
     target.write_table(
         TRACE_INTERVALS,
-        pd.DataFrame({"request_id": ids, "inter_arrival_ns": gaps, "arrival_time_ns": arrivals}),
+        pd.DataFrame({"request_id": ids, "inter_arrival_ns": asked.gaps, "arrival_time_ns": arrivals}),
     )
-    # The ids are kept beside the text, so that every engine is given the very same tokens.
-    target.write_text(PROMPTS, dump_prompts(prompts))
+    target.write_lines(PROMPTS, asked.lines)
     sha256 = workload_sha256(target.path)
-    target.write_text("summary.md", _summary(config, path.name, sha256, prefill, decode, arrivals))
+    target.write_text("summary.md", _summary(config, path.name, sha256, asked, arrivals))
     target.finish(
         {
             "schema_version": SCHEMA_VERSION,
             "workload_id": path.name,
             "workload_sha256": sha256,
-            "model": model.id,
-            "seed": workload.seed,
-            "tokenizer_ref": tokenizer_ref(model),
+            "model": config.model.id,
+            "seed": config.workload.seed,
+            "tokenizer_ref": tokenizer_ref(config.model),
+            "left_out": asked.left_out,
             "created_at": now(),
             **git_state(),
             "paths": {name.rsplit(".", 1)[0]: name for name in DATA_FILES},
@@ -80,6 +84,41 @@ def write_workload(config: StageConfig, record: HydraRecord, path: Path, target:
     )
 
 
+def _requests(config: StageConfig) -> _Requests:
+    workload, model = config.workload, config.model
+    if workload.source == "prompts":
+        return _texts(config, load_prompts(workload))
+    left_out: dict[str, int] = {}
+    if workload.source == "trace":
+        assert workload.trace is not None  # the config's own check
+        if is_conversations(Path(workload.trace)):
+            prompts, decode, left_out = load_conversations(workload, model)
+            return replace(_texts(config, prompts), decode=decode, left_out=left_out)
+        prefill, decode, gaps, left_out = load_trace(workload, model.max_position_embeddings)
+    else:
+        assert workload.num_requests is not None
+        prefill = draw_lengths(workload.prefill_lengths, workload.num_requests, f"prefill-{workload.seed}")
+        decode = draw_lengths(workload.decode_lengths, workload.num_requests, f"decode-{workload.seed}")
+        gaps = inter_arrivals(workload.arrival, workload.num_requests, workload.seed)
+    prompt_ids = [f"{workload.source}-{index}" for index in range(len(prefill))]
+    lines = dump_random_prompts(prompt_ids, prefill.tolist(), workload.seed, model.vocab_size)
+    return _Requests(lines, prompt_ids, prefill, decode, gaps, left_out)
+
+
+def _texts(config: StageConfig, prompts: list[dict[str, Any]]) -> _Requests:
+    workload = config.workload
+    ids = tokenize(prompts, config.model)
+    return _Requests(
+        # The ids are kept beside the text, so that every engine is given the very same tokens.
+        dump_prompts(prompt | {"token_ids": one} for prompt, one in zip(prompts, ids, strict=True)),
+        [str(prompt["prompt_id"]) for prompt in prompts],
+        np.array([len(one) for one in ids], dtype=np.int64),
+        draw_lengths(workload.decode_lengths, len(prompts), f"decode-{workload.seed}"),
+        inter_arrivals(workload.arrival, len(prompts), workload.seed),
+        {},
+    )
+
+
 def _check_limits(config: StageConfig, prompt_ids: list[str], totals: np.ndarray) -> None:
     limits = {
         f"the model's limit of {config.model.max_position_embeddings} tokens": config.model.max_position_embeddings,
@@ -87,24 +126,28 @@ def _check_limits(config: StageConfig, prompt_ids: list[str], totals: np.ndarray
             config.backend.num_blocks * config.backend.block_size
         ),
     }
+    advice = "shorten the prompt or lower workload.num_decode_tokens"
+    if config.workload.source == "trace":
+        advice = "raise backend.num_blocks or lower workload.trace_length_scale"
     for name, limit in limits.items():
         over = np.flatnonzero(totals > limit)
         if over.size:
             first = int(over[0])
             raise ConfigError(
                 f"prompt and output of {prompt_ids[first]} need {totals[first]} tokens, above {name} "
-                f"({over.size} such requests); shorten the prompt or lower workload.num_decode_tokens"
+                f"({over.size} such requests); {advice}"
             )
 
 
-def _summary(
-    config: StageConfig, workload_id: str, sha256: str, prefill: np.ndarray, decode: np.ndarray, arrivals: np.ndarray
-) -> str:
+def _summary(config: StageConfig, workload_id: str, sha256: str, asked: _Requests, arrivals: Ints) -> str:
     seconds = arrivals[-1] / 1e9
+    prefill, decode = asked.prefill, asked.decode
+    left_out = "".join(f"- left out: {count} requests {reason}\n" for reason, count in asked.left_out.items())
     return (
         f"# Workload {workload_id}\n\n"
         f"- model: {config.model.id}\n"
         f"- requests: {len(prefill)}\n"
+        f"{left_out}"
         f"- prompt tokens: {prefill.min()} to {prefill.max()}, median {np.median(prefill):g}, total {prefill.sum()}\n"
         f"- output tokens: {decode.min()} to {decode.max()}, median {np.median(decode):g}, total {decode.sum()}\n"
         f"- arrivals: {config.workload.arrival.kind}, over {seconds:.3f} s\n"

@@ -11,7 +11,7 @@ from gpu_simulate_test.config.ids import file_sha256
 from gpu_simulate_test.config.paths import PACKAGE_DIR
 from gpu_simulate_test.config.schema import ModelConfig
 from gpu_simulate_test.errors import ConfigError, MachineError
-from gpu_simulate_test.io.workload import read_prompts
+from gpu_simulate_test.io.workload import read_prompts, token_ids
 
 EXAMPLE_PROMPTS = PACKAGE_DIR / "workloads" / "example_prompts.jsonl"
 
@@ -25,7 +25,7 @@ def tokenizer_ref(model: ModelConfig) -> str:
 
 
 def tokenize(prompts: list[dict[str, Any]], model: ModelConfig) -> list[list[int]]:
-    """Token ids of each prompt: its own ``token_ids`` where it has them, else its text tokenized.
+    """Token ids of each prompt: its own where it has them, else its text tokenized.
 
     Raises
     ------
@@ -37,9 +37,9 @@ def tokenize(prompts: list[dict[str, Any]], model: ModelConfig) -> list[list[int
     encode: Callable[[str], list[int]] | None = None
     result = []
     for prompt in prompts:
-        ids = prompt.get("token_ids")
+        ids = token_ids(prompt)
         if ids is None:
-            encode = encode or _encoder(model)
+            encode = encode or encoder(model)
             ids = encode(prompt["text"])
         if not ids:
             raise ConfigError(f"prompt has no token: {prompt['prompt_id']}")
@@ -52,7 +52,14 @@ def tokenize(prompts: list[dict[str, Any]], model: ModelConfig) -> list[list[int
     return result
 
 
-def _encoder(model: ModelConfig) -> Callable[[str], list[int]]:
+def encoder(model: ModelConfig) -> Callable[[str], list[int]]:
+    """The function from text to token ids of the model's tokenizer.
+
+    Raises
+    ------
+    MachineError
+        Its files are not on this machine.
+    """
     if model.tokenizer == "example_prompts":
         tokenizer = _train(model.vocab_size)
     else:

@@ -1,36 +1,87 @@
-"""Requests as they were recorded: their lengths and arrivals, with random tokens."""
+"""Requests as they were recorded: their lengths, their arrivals, and of conversations what was asked."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpu_simulate_test.config.schema import WorkloadConfig
-from gpu_simulate_test.io.recorded import read_recorded
-from gpu_simulate_test.workloads.prompts import random_prompts
+from gpu_simulate_test.config.schema import ModelConfig, WorkloadConfig
+from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.io.recorded import LENGTHS, read_recorded, select
+from gpu_simulate_test.io.recorded.conversations import read_conversations
+from gpu_simulate_test.workloads.arrival_schedule import Ints, inter_arrivals
+from gpu_simulate_test.workloads.token_lengths import encoder
 
 
-def load_trace(
-    workload: WorkloadConfig, vocab_size: int
-) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray, np.ndarray]:
-    """The first ``num_requests`` of a recorded run, all of them without it.
+def load_trace(workload: WorkloadConfig, max_tokens: int) -> tuple[Ints, Ints, Ints, dict[str, int]]:
+    """Lengths and arrivals of the requests that the settings choose of a recorded run or a trace.
 
     Returns
     -------
-    prompts : list of dict
-        Of seeded random tokens: what was asked is not recorded.
     prefill, decode, gaps : numpy.ndarray of shape (n_requests,), int64
         Prompt and output tokens, and ns since the previous arrival; the first request arrives at 0.
+    left_out : dict of str to int
+        Why requests were left out, and how many.
 
     Raises
     ------
     ArtifactError
         The trace is missing or malformed.
+    ConfigError
+        None of its requests is left.
     """
     assert workload.trace is not None  # the config's own check
-    requests = read_recorded(Path(workload.trace)).iloc[: workload.num_requests]
-    prefill, decode, arrival = (
-        requests[name].to_numpy() for name in ("num_prefill_tokens", "num_decode_tokens", "arrival_time_ns")
-    )
-    prompts = list(random_prompts("trace", prefill.tolist(), workload.seed, vocab_size))
-    return prompts, prefill, decode, np.diff(arrival, prepend=arrival[0])
+    source = Path(workload.trace)
+    chosen, left_out = select(read_recorded(source, workload.trace_columns), workload, max_tokens, source)
+    prefill, decode = (chosen[name].to_numpy(dtype=np.int64) for name in LENGTHS)
+    arrival = chosen["arrival_time_ns"].to_numpy(dtype=np.int64)
+    recorded = workload.arrival.kind == "trace"
+    gaps = np.diff(arrival, prepend=0) if recorded else inter_arrivals(workload.arrival, len(chosen), workload.seed)
+    return prefill, decode, gaps, left_out
+
+
+def load_conversations(
+    workload: WorkloadConfig, model: ModelConfig
+) -> tuple[list[dict[str, Any]], Ints, dict[str, int]]:
+    """The first question of each conversation as a prompt, its answer's length as the output tokens asked for.
+
+    Returns
+    -------
+    prompts : list of dict
+        With their ``token_ids``: lengths need the tokenizer anyway.
+    decode : numpy.ndarray of shape (n_requests,), int64
+    left_out : dict of str to int
+
+    Raises
+    ------
+    ConfigError
+        Arrivals, a window or a scale is asked for that conversations do not have, or none is left.
+    MachineError
+        The model's tokenizer is not on this machine.
+    """
+    assert workload.trace is not None
+    source = Path(workload.trace)
+    if workload.arrival.kind == "trace":
+        raise ConfigError(f"conversations have no arrivals: {source}; set workload.arrival.kind=poisson or another")
+    if (workload.trace_start_s, workload.trace_end_s, workload.trace_length_scale) != (None, None, 1):
+        raise ConfigError(f"conversations have no times, and texts no scale: {source}; leave the window and scales out")
+    encode, max_tokens = encoder(model), model.max_position_embeddings
+    without, too_long = "without a question or an answer", f"above the model's limit of {max_tokens} tokens"
+    left_out = {without: 0, too_long: 0}
+    prompts: list[dict[str, Any]] = []
+    decode = []
+    for number, pair in enumerate(read_conversations(source)):
+        if len(prompts) == workload.num_requests:
+            break
+        ids, answer = ([], []) if pair is None else (encode(text) for text in pair)
+        if not ids or not answer:
+            left_out[without] += 1
+        elif len(ids) + len(answer) > max_tokens:
+            left_out[too_long] += 1
+        else:
+            text = "" if pair is None else pair[0]
+            prompts.append({"prompt_id": f"conversation-{number}", "text": text, "token_ids": ids})
+            decode.append(len(answer))
+    if not prompts:
+        raise ConfigError(f"no conversation is left: {source}: {left_out}")
+    return prompts, np.array(decode, dtype=np.int64), {reason: count for reason, count in left_out.items() if count}
