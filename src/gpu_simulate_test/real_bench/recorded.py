@@ -1,5 +1,6 @@
 """A run that was recorded elsewhere, taken in as a real run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
     recorded = read_recorded(source, config.workload.trace_columns)
     if missing := [name for name in ("first_token_time_ns", "completion_time_ns") if name not in recorded]:
         raise ArtifactError(f"requests without answers: {source}: no {', '.join(missing)}; name the result of a run")
-    recorded, _ = select(recorded, config.workload, config.model.max_position_embeddings, source)
+    unscaled = replace(config.workload, trace_time_scale=1.0, trace_length_scale=1.0)
+    recorded, _ = select(recorded, unscaled, config.model.max_position_embeddings, source)
     asked = workload.lengths[list(LENGTHS)].assign(arrival_time_ns=workload.arrival_time_ns)
     if len(recorded) != len(asked) or not (recorded[list(asked)].to_numpy() == asked.to_numpy()).all():
         raise ArtifactError(

@@ -69,7 +69,7 @@ def read_recorded(path: Path, columns: Mapping[str, str] | None = None) -> pd.Da
     if not first.strip():
         raise ArtifactError(f"no recorded requests: {path}")
     if document is None and first.lstrip()[:1] in (b"{", b"["):
-        raise ArtifactError(f"malformed recorded requests: {path}: no JSON, or a list")
+        raise ArtifactError(f"malformed recorded requests: {path}: its first line is no JSON object")
     if document is None or columns is not None:
         return finished(flat.read_csv(path, columns), path)
     for key, read in _DOCUMENTS.items():

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.errors import ArtifactError
-from gpu_simulate_test.io.recorded.frame import times_of_tokens
+from gpu_simulate_test.io.recorded.frame import TIMES, times_of_tokens
 
 _NS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9, "sec": 1e9}
 _GUIDELLM_GROUPS = ("successful", "incomplete", "errored")
@@ -45,7 +45,7 @@ def read_vllm(result: dict[str, Any], path: Path) -> pd.DataFrame:
                 rows.append(row | _answer(row["arrival_time_ns"] + _ns(ttft), np.array(gaps) * 1e9, made))
     except _MALFORMED as error:
         raise ArtifactError(f"malformed recorded requests: {path}: {type(error).__name__} {error}") from error
-    return _frame(rows)
+    return _frame(rows, path)
 
 
 def read_aiperf(path: Path) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def read_aiperf(path: Path) -> pd.DataFrame:
         except _MALFORMED as error:
             what = f"{type(error).__name__} {error}"
             raise ArtifactError(f"malformed recorded request: {path}, line {number}: {what}") from error
-    return _frame(rows)
+    return _frame(rows, path)
 
 
 def _aiperf(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -113,16 +113,15 @@ def read_guidellm(report: dict[str, Any], path: Path) -> pd.DataFrame:
         groups = [(name, benchmarks[0]["requests"].get(name) or []) for name in _GUIDELLM_GROUPS]
         rows = [row for name, group in groups for one in group for row in _guidellm(one, name)]
         served = ((benchmarks[0].get("metrics") or {}).get("request_totals") or {}).get("total") or 0
+        clock = min((row["arrival_time_ns"] for row in rows), default=0.0)
+        for row in rows:
+            row |= {name: _ns(row[name] - clock) for name in row.keys() & set(TIMES)}
     except _MALFORMED as error:
         raise ArtifactError(f"malformed recorded requests: {path}: {type(error).__name__} {error}") from error
     listed = sum(len(group) for _, group in groups)
     if served > listed:
         raise ArtifactError(f"a sample of the requests: {path}: {listed} of {served}; run guidellm without sampling")
-    clock = min((row["arrival_time_ns"] for row in rows), default=0.0)
-    for row in rows:
-        for name in row.keys() & {"arrival_time_ns", "first_token_time_ns", "completion_time_ns"}:
-            row[name] = _ns(row[name] - clock)
-    return _frame(rows)
+    return _frame(rows, path)
 
 
 def _guidellm(request: dict[str, Any], group: str) -> Iterator[dict[str, Any]]:
@@ -170,7 +169,13 @@ def _failure(error: str) -> dict[str, Any]:
     return {"error_type": name if name.replace(".", "_").isidentifier() else "error", "error_msg": last}
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows)
-    types = {name: "Int64" for name in frame if str(name).endswith("_time_ns") or str(name).startswith("num_")}
-    return frame.astype(types)
+def _frame(rows: list[dict[str, Any]], path: Path) -> pd.DataFrame:
+    columns: dict[str, Any] = {}
+    try:
+        for name in dict.fromkeys(name for row in rows for name in row):
+            values = [row.get(name) for row in rows]
+            kind = "Int64" if name.endswith("_time_ns") else "Float64" if name.startswith("num_") else "object"
+            columns[name] = pd.Series(values, dtype=kind)
+    except _MALFORMED as error:
+        raise ArtifactError(f"malformed recorded requests: {path}: {type(error).__name__} {error}") from error
+    return pd.DataFrame(columns)

@@ -56,7 +56,8 @@ def read_csv(path: Path, columns: Mapping[str, str] | None) -> pd.DataFrame:
     _check_names(mapping)
     if absent := [column for column in mapping.values() if column not in header]:
         raise ArtifactError(f"columns missing: {path}: {', '.join(absent)}; it has {', '.join(header)[:200]}")
-    zoned = "arrival_time" in mapping and "+" in row[header.index(mapping["arrival_time"])]
+    cells = dict(zip(header, row, strict=False))
+    zoned = not {"+", "Z"}.isdisjoint(cells.get(mapping.get("arrival_time", ""), ""))
     types = {column: _type(name, zoned) for name, column in mapping.items()}
     try:
         table = pacsv.read_csv(

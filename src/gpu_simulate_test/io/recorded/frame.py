@@ -15,11 +15,12 @@ TIMES = ("arrival_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "c
 
 
 def since(values: pd.Series, start: float, ns_per_unit: float) -> pd.Series:
-    """Times as Int64 nanoseconds since `start`; a missing one stays missing.
+    """Times as Int64 nanoseconds since `start`; missing where they are, and where they are no time.
 
     The difference of two floats of a clock is exact where their absolute nanoseconds are not.
     """
-    return ((values - start) * ns_per_unit).round().astype("Int64")
+    times = (values - start) * ns_per_unit
+    return times.where(times.abs() < 2.0**62).round().astype("Int64")
 
 
 def finished(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
