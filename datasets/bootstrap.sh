@@ -16,7 +16,10 @@ sha256() { # path
 case ${1-} in
     -h | --help) printf '%s\n' "$usage"; exit 0 ;;
 esac
-[ $# -ge 1 ] && [ $# -le 2 ] || die 2 "a data set and one folder at most: $# given; $usage"
+case $# in
+    1 | 2) ;;
+    *) die 2 "a data set and one folder at most: $# given; $usage" ;;
+esac
 
 # files: lines of name, SHA-256 (- where none is recorded). start: how each file begins.
 case $1 in
@@ -30,11 +33,11 @@ AzureLLMInferenceTrace_code.csv 54e9a6d2a4bd06ba1e060304b900abbc74cbea53de96506e
         start='Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type'
         files='BurstGPT_1.csv -' ;;
     mooncake)
-        url=https://raw.githubusercontent.com/kvcache-ai/Mooncake/main/FAST25-release/traces
+        url=https://raw.githubusercontent.com/kvcache-ai/Mooncake/3cca71daccf2a7afb8fe3f0295358f70e3a69fdb/FAST25-release/traces
         start='{"timestamp":'
-        files='conversation_trace.jsonl -
+        files='conversation_trace.jsonl b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df
 toolagent_trace.jsonl -
-synthetic_trace.jsonl -' ;;
+synthetic_trace.jsonl bd070915a98fc0ed264d7cfef2ce746002eb3076a695ec31ba2674c0111ec131' ;;
     sharegpt)
         url=https://huggingface.co/datasets/anon8231489123/ShareGPT_Vicuna_unfiltered/resolve/main
         start='['
