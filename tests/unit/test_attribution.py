@@ -17,6 +17,7 @@ from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.trace import trace_json
 from gpu_simulate_test.engine import Composition, Step
 from gpu_simulate_test.io.tables import (
+    AT_REAL_SPEED,
     ITERATION_METRICS,
     REAL_ITERATIONS,
     REQUEST_METRICS,
@@ -78,6 +79,16 @@ def write_predictions(folder: Path, real: Run, predict: Cost) -> None:
     write_table(folder / REAL_ITERATIONS.filename, table)
 
 
+def write_at_real_speed(
+    folder: Path, real: VirtualEngine, sim: VirtualEngine, arrivals: Sequence[int], lengths: list[tuple[int, int]]
+) -> None:
+    """What the simulator's scheduler makes of the real engine's times."""
+    engine = VirtualEngine(VirtualClock(), real.cost, max_num_seqs=sim.max_num_seqs)
+    with tempfile.TemporaryDirectory() as scratch:
+        requests = serve(Path(scratch) / "run", "vidur", engine, arrivals, lengths).requests
+    write_table(folder / AT_REAL_SPEED.filename, requests[list(AT_REAL_SPEED.required)])
+
+
 def attributed(
     real: VirtualEngine,
     sim: VirtualEngine,
@@ -90,6 +101,7 @@ def attributed(
         of_real = serve(Path(folder) / "real", "real", real, arrivals, lengths)
         of_sim = serve(Path(folder) / "sim", "vidur", sim, arrivals, lengths)
         write_predictions(of_sim.path, of_real, predict)
+        write_at_real_speed(of_sim.path, real, sim, arrivals, lengths)
         comparison = compare(of_real, of_sim)
         found = attribute(comparison, of_real, of_sim)
     assert isinstance(found, Attribution)
@@ -113,6 +125,17 @@ def test_a_predictor_that_is_2_ms_short_explains_the_difference(metric: str) -> 
     assert (errors[f"error_{metric}_ns"] < 0).all()
     assert share(parts[metric], "predictor") == pytest.approx(1)
     assert (parts[metric]["scheduling"].abs() < 1).all(), "the same batches"
+
+
+def test_a_queue_that_only_a_slower_engine_has_is_the_predictors_knock_on() -> None:
+    arrivals = [i * 12 * MS for i in range(30)]
+    parts, errors, _ = attributed(
+        VirtualEngine(VirtualClock(), slower), VirtualEngine(VirtualClock()), affine_cost, arrivals, [(20, 8)] * 30
+    )
+    assert errors["error_e2e_ns"].iloc[-1] < 3 * errors["error_e2e_ns"].iloc[0] < 0, "the queue grows"
+    assert (parts["e2e"]["predictor, knock-on"].iloc[-10:] < 0).all()
+    assert share(parts["e2e"], "predictor") == pytest.approx(1)
+    assert (parts["e2e"]["scheduling"].abs() < 1).all()
 
 
 def test_it_says_which_kind_of_batch_the_predictor_gets_wrong() -> None:
@@ -166,7 +189,7 @@ def test_the_parts_are_what_a_plain_loop_over_iterations_finds(
             predictor += overlap * (-2 * MS / (row["end_time_ns"] - row["start_time_ns"]))
             idle -= overlap
         found = parts["e2e"].iloc[position]
-        assert found.filter(like="predictor").sum() == pytest.approx(predictor, abs=1)
+        assert found.filter(like="batches").sum() == pytest.approx(predictor, abs=1)
         assert -(found["between iterations"] + found["dispatch lag"]) == pytest.approx(idle, abs=1)
 
 
@@ -177,6 +200,8 @@ def test_without_predictions_of_this_run_it_says_what_to_do(tmp_path: Path) -> N
     advice = f"run vidur-sim with real_run_dir={tmp_path / 'real'}"
     assert advice in str(attribute(comparison, real, sim))
     write_predictions(sim.path, real, affine_cost)
+    assert advice in str(attribute(comparison, real, sim))
+    write_at_real_speed(sim.path, VirtualEngine(VirtualClock()), VirtualEngine(VirtualClock()), BURST, LENGTHS)
     path = sim.path / REAL_ITERATIONS.filename
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     found = attribute(comparison, real, sim)
@@ -198,6 +223,7 @@ def test_predictions_of_another_measurement_are_not_used(
     real = serve(tmp_path / "real", "real", VirtualEngine(VirtualClock()), BURST, LENGTHS)
     sim = serve(tmp_path / "sim", "vidur", VirtualEngine(VirtualClock()), BURST, LENGTHS)
     write_predictions(sim.path, real, affine_cost)
+    write_at_real_speed(sim.path, VirtualEngine(VirtualClock()), VirtualEngine(VirtualClock()), BURST, LENGTHS)
     comparison = compare(real, sim)
     assert isinstance(attribute(comparison, real, sim), Attribution)
     real.meta.update(of_real)
@@ -206,10 +232,10 @@ def test_predictions_of_another_measurement_are_not_used(
 
 
 def test_the_table_has_every_part_and_shares_that_add_up() -> None:
-    frame = pd.DataFrame([[1.0, 2, 3, 4, 5, 5], [1, 2, 3, 4, 5, 5]], columns=list(PARTS))
+    frame = pd.DataFrame([[1.0, 2, 3, 4, 5, 5, 6], [1, 2, 3, 4, 5, 5, 6]], columns=list(PARTS))
     table = Attribution({"e2e": frame}).table()
     assert table["part"].tolist() == [*PARTS, "total"]
-    assert table["mean_ns"].tolist() == [1, 2, 3, 4, 5, 5, 20]
+    assert table["mean_ns"].tolist() == [1, 2, 3, 4, 5, 5, 6, 26]
     assert table["share"].iloc[:-1].sum() == pytest.approx(1)
 
 

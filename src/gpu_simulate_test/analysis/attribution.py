@@ -14,11 +14,18 @@ import pandas as pd
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.samples import Floats, Ints, ints
-from gpu_simulate_test.io.tables import REAL_ITERATIONS, read_table
+from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, read_table
 
 KINDS = ("prefill", "decode", "mixed")
-PARTS = (*(f"predictor, {kind} batches" for kind in KINDS), "between iterations", "dispatch lag", "scheduling")
+PARTS = (
+    *(f"predictor, {kind} batches" for kind in KINDS),
+    "predictor, knock-on",
+    "between iterations",
+    "dispatch lag",
+    "scheduling",
+)
 METRICS = ("e2e", "ttft")
+_END_OF = {"e2e": "completion_time_ns", "ttft": "first_token_time_ns"}
 NEEDS = "Attribution needs the predictor's time of the real iterations: run vidur-sim with real_run_dir={path}."
 
 
@@ -66,9 +73,11 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     partly counted in proportion:
 
     - predictor: ``sum of overlap * (predicted / duration - 1)``, by what the batch held;
+    - predictor, knock-on: faster iterations make shorter queues and smaller batches. The simulation, against another
+      one whose iterations are as much slower than predicted as the real ones were at that time, less the former;
     - dispatch lag: minus the time before submission in which no iteration ran;
     - between iterations: minus the rest of the time in which none ran, which the simulator does not have;
-    - scheduling: what remains, that is other batches, or waiting for them.
+    - scheduling: what remains, that is other batches, or waiting for them, at the same speed.
 
     Parameters
     ----------
@@ -76,7 +85,8 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     real : Run
         The first repeat.
     sim : Run
-        Its directory holds ``real_iterations.csv``, which vidur-sim writes when given the real run.
+        Its directory holds ``real_iterations.csv`` and ``at_real_speed.csv``, which vidur-sim writes when given the real
+        run.
 
     Returns
     -------
@@ -86,7 +96,7 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     path = sim.path / REAL_ITERATIONS.filename
     if real.iterations is None or real.iterations.empty:
         return f"No attribution: {real.path} has no iteration records."
-    if not path.is_file():
+    if not (path.is_file() and (sim.path / AT_REAL_SPEED.filename).is_file()):
         return NEEDS.format(path=real.path)
     iterations = real.iterations.sort_values("start_time_ns", kind="stable", ignore_index=True)
     predicted = read_table(path, REAL_ITERATIONS).set_index("iteration_id")["predicted_ns"]
@@ -104,10 +114,15 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     latencies, other = comparison.real.latencies, comparison.sim.latencies
     arrival = ints(latencies["arrival_time_ns"])
     submit = _submit_times(real, latencies, arrival)
+    then = read_table(sim.path / AT_REAL_SPEED.filename, AT_REAL_SPEED).set_index("request_id")
+    then = then.loc[latencies["request_id"]]
     per_request = {}
     for metric in METRICS:
         of_real, of_sim = ints(latencies[f"{metric}_ns"]), ints(other[f"{metric}_ns"])
-        per_request[metric] = timeline.parts(arrival, submit, arrival + of_real, of_sim - of_real)
+        at_real_speed = ints(then[_END_OF[metric]]) - arrival
+        per_request[metric] = timeline.parts(
+            arrival, submit, arrival + of_real, of_sim - of_real, of_sim - at_real_speed
+        )
     return Attribution(per_request)
 
 
@@ -128,13 +143,14 @@ class _Timeline:
     excess: Ints
     kind: Ints
 
-    def parts(self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints) -> pd.DataFrame:
-        """Split `difference`; every argument is of shape (n_requests,), ns."""
+    def parts(self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints, of_speed: Ints) -> pd.DataFrame:
+        """Split `difference`, of which the predictor makes `of_speed`; arguments are of shape (n_requests,), ns."""
         columns: dict[str, Floats] = {}
         for index, kind in enumerate(KINDS):
             columns[f"predictor, {kind} batches"] = self._between(
                 np.where(self.kind == index, self.excess, 0), arrival, completion
             )
+        columns["predictor, knock-on"] = of_speed - np.sum(list(columns.values()), axis=0)
         busy = self.end - self.start
         submit = np.minimum(submit, completion)
         lag: Floats = (submit - arrival) - self._between(busy, arrival, submit)

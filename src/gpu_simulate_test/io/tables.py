@@ -128,6 +128,10 @@ ITERATION_METRICS = Table(
 SAMPLES = "samples"
 # In a simulated run: the predictor's time of each iteration of the real run it was given.
 REAL_ITERATIONS = Table("real_iterations.csv", {"iteration_id": INT, "predicted_ns": INT, "in_profile": BOOL}, {})
+# And its requests in a simulation whose iterations are as much slower than predicted as that run's were at the time.
+AT_REAL_SPEED = Table(
+    "at_real_speed.csv", {"request_id": INT, "first_token_time_ns": INT, "completion_time_ns": INT}, {}
+)
 
 
 def completed_requests(times: pd.DataFrame, backend: str) -> pd.DataFrame:

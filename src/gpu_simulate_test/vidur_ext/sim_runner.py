@@ -17,6 +17,7 @@ from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, read_run_meta
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import (
+    AT_REAL_SPEED,
     ITERATION_METRICS,
     REAL_ITERATIONS,
     REQUEST_METRICS,
@@ -159,7 +160,11 @@ def vidur_sim(
     def predict(batch: Composition, vidur_batch: Any = None) -> float:
         return predict_ns(batch, vidur_batch) * speed
 
-    runs = 1 + (config.vidur.samples if predictors.noise else 0)
+    samples = config.vidur.samples if predictors.noise else 0
+    real_iterations = None
+    if real is not None and real.iterations is not None:
+        real_iterations = _real_iterations(real.iterations, predict, predictors)
+    runs = 1 + samples + (real_iterations is not None)
     with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
 
         def run_vidur(predict: PredictNs) -> SimResult:
@@ -169,14 +174,21 @@ def vidur_sim(
         result = run_vidur(predict)
         requests, tokens = _request_and_token_tables(workload, result)
         sampled = []
-        for number in range(runs - 1):
+        for number in range(samples):
             assert predictors.noise is not None
-            noisy = run_vidur(_with_noise(predict, predictors.noise, number))
+            offset = predictors.noise.draw_offset(np.random.default_rng(number))
+            noisy = run_vidur(_with_noise(predict, predictors.noise, offset))
             sampled.append(_request_and_token_tables(workload, noisy))
             folder = run.path / SAMPLES / str(number)
             folder.mkdir(parents=True)
             for table, frame in zip((REQUEST_METRICS, TOKEN_METRICS), sampled[-1], strict=True):
                 write_table(folder / table.filename, frame)
+        if real_iterations is not None:
+            assert real is not None and real.iterations is not None
+            run.write_table(REAL_ITERATIONS, real_iterations)
+            noise = Noise(_record_of(real.iterations, real_iterations))
+            requests_then, _ = _request_and_token_tables(workload, run_vidur(_with_noise(predict, noise, 0)))
+            run.write_table(AT_REAL_SPEED, requests_then[list(AT_REAL_SPEED.required)])
     iterations = _iteration_table(result, predictors)
     if not iterations["in_profile"].all():
         outside = 1 - iterations["in_profile"].mean()
@@ -184,8 +196,6 @@ def vidur_sim(
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)
     run.write_table(ITERATION_METRICS, iterations)
-    if real is not None and real.iterations is not None:
-        run.write_table(REAL_ITERATIONS, _real_iterations(real.iterations, predict, predictors))
     lines = _summary(config, run_id, settings, requests, iterations, real, speed)
     lines += latency_lines(requests, tokens, sampled)
     if predictors.noise is None:
@@ -212,9 +222,8 @@ def vidur_sim(
     )
 
 
-def _with_noise(predict: PredictNs, noise: Noise, number: int) -> PredictNs:
-    """Scatter predictions as the profile's iterations did, from a random place of that record on."""
-    offset = noise.draw_offset(np.random.default_rng(number))
+def _with_noise(predict: PredictNs, noise: Noise, offset: int) -> PredictNs:
+    """Scatter predictions as recorded iterations did, from `offset` ns of that record on."""
 
     def scattered(batch: Composition, vidur_batch: Any) -> float:
         return predict(batch, vidur_batch) * noise.ratio(offset + round(vidur_batch.scheduled_at * 1e9))
@@ -280,6 +289,14 @@ def _real_iterations(
             "in_profile": [predictors.covers(batch) for batch in batches],
         }
     )
+
+
+def _record_of(iterations: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
+    """How much slower than predicted a run's iterations were, by the time since it began."""
+    start = iterations["start_time_ns"]
+    duration = iterations["end_time_ns"] - start
+    ratio = duration / predicted["predicted_ns"]
+    return pd.DataFrame({"time_ns": start.mask(start == start.min(), 0), "ratio": ratio}).sort_values("time_ns")
 
 
 def _summary(
