@@ -39,6 +39,8 @@ from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, by_compositio
 
 log = logging.getLogger(__name__)
 
+_WATERMARK = {"sarathi": 0.01}  # what an engine's admission leaves free of its KV blocks
+
 
 @dataclass(frozen=True)
 class RealRun:
@@ -95,6 +97,7 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
         network_device=config.hardware.vidur_network_device,
         scheduler=config.vidur.scheduler.name,
         prefix_caching=backend.enable_prefix_caching and config.vidur.scheduler.name == "sarathi",
+        watermark=_WATERMARK.get(backend.name if real is None else real.settings.get("name"), 0.0),
         **limits,
     )
 
@@ -121,7 +124,7 @@ def check_limits(workload: Workload, settings: SimSettings) -> None:
     """
     lengths = workload.lengths
     total = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
-    capacity = settings.num_blocks * settings.block_size
+    capacity = (settings.num_blocks - int(settings.watermark * settings.num_blocks)) * settings.block_size
     if total > capacity:
         raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise backend.num_blocks")
     longest = int(lengths["num_prefill_tokens"].max())

@@ -50,6 +50,7 @@ class SimSettings:
     block_size: int
     num_blocks: int
     prefix_caching: bool = False  # sarathi only: a preempted request keeps what of its cache is not given away
+    watermark: float = 0.0  # share of the KV blocks that admission leaves free
 
 
 @dataclass
@@ -212,8 +213,12 @@ def replica_config(settings: SimSettings) -> ReplicaConfig:
 
 
 def cache_config(settings: SimSettings) -> CacheConfig:
-    """The KV cache, all of its blocks usable."""
-    return CacheConfig(block_size=settings.block_size, num_blocks=settings.num_blocks, watermark_blocks_fraction=0.0)
+    """The KV cache."""
+    return CacheConfig(
+        block_size=settings.block_size,
+        num_blocks=settings.num_blocks,
+        watermark_blocks_fraction=settings.watermark,
+    )
 
 
 def _vidur_config(settings: SimSettings, scratch: str, longest: int) -> SimulationConfig:
