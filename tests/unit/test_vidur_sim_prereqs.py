@@ -123,6 +123,16 @@ def test_without_a_real_run_limits_come_from_the_config(tmp_path: Path) -> None:
     assert (settings.batch_cap, settings.num_blocks) == (1, 77)
 
 
+def test_sarathi_serves_admission_leaves_a_hundredth_of_the_blocks_free(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "backend=sarathi", "backend.num_blocks=200")
+    settings = sim_settings(config, None)
+    assert settings.watermark == 0.01
+    check_limits(workload_of([(3000, 168)]), settings)
+    with pytest.raises(ConfigError, match="above the KV cache's 3168"):
+        check_limits(workload_of([(3000, 169)]), settings)
+    assert sim_settings(config_of(tmp_path), None).watermark == 0.0
+
+
 def test_a_real_run_of_another_workload_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="another workload"):
         load_real_run(real_run(tmp_path / "real", workload_sha256="other"), workload_of([(16, 3)]))
