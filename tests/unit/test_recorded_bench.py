@@ -45,12 +45,15 @@ def aiperf() -> list[dict[str, Any]]:
     for arrival, prompt, times in zip(ARRIVAL_MS, PROMPTS, TOKEN_TIMES_MS, strict=True):
         start = epoch + arrival * MS
         metadata = {"request_start_ns": start, "request_end_ns": start + MS, "benchmark_phase": "profiling"}
-        metrics: dict[str, Any] = {"input_sequence_length": {"value": prompt, "unit": "tokens"}}
-        error = {"code": 499, "type": "ClientOSError", "message": ERROR}
+        metrics: dict[str, Any] = {"error_isl": {"value": prompt, "unit": "tokens"}}
+        error: dict[str, Any] | None = {"code": 499, "type": "ClientOSError", "message": ERROR}
         if times:
             error = None
-            metrics |= {
-                "output_sequence_length": {"value": len(times), "unit": "tokens"},
+            metrics = {  # what the client counted by itself differs from what the server did
+                "input_sequence_length": {"value": prompt - 7, "unit": "tokens"},
+                "usage_prompt_tokens": {"value": prompt, "unit": "tokens"},
+                "output_sequence_length": {"value": len(times) + 2, "unit": "tokens"},
+                "usage_completion_tokens": {"value": len(times), "unit": "tokens"},
                 "time_to_first_token": {"value": times[0] - arrival, "unit": "ms"},
                 "request_latency": {"value": times[-1] - arrival, "unit": "ms"},
                 "inter_chunk_latency": {"value": np.diff(times).tolist(), "unit": "ms"},

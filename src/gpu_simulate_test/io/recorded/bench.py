@@ -51,6 +51,8 @@ def read_vllm(result: dict[str, Any], path: Path) -> pd.DataFrame:
 def read_aiperf(path: Path) -> pd.DataFrame:
     """Read AIPerf's ``profile_export.jsonl``, its warm-up left out.
 
+    Lengths are those the server said; what the client counts in the text is another number where it has to guess.
+
     Raises
     ------
     ArtifactError
