@@ -1,5 +1,12 @@
 """The errors a user can cause; each owns the exit code of its kind."""
 
+import os
+import re
+import sys
+from typing import NoReturn
+
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")  # torch, on a GPU and on a CPU
+
 
 class StageError(Exception):
     """An expected failure. Its message is one line: what is wrong: where; what to do."""
@@ -26,6 +33,19 @@ class GateError(StageError):
 
 
 class MachineError(StageError):
-    """The machine lacks something: a GPU, an engine, model files, space or permission."""
+    """The machine lacks something (a GPU, an engine, model files, space, permission), or its engine failed."""
 
     exit_code = 4
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True when a library says that memory ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+def end_process(error: StageError) -> NoReturn:
+    """Report `error` and end the process at once, for a main thread that no exception can reach."""
+    print(f"\nerror: {error}", file=sys.stderr, flush=True)  # a progress bar may hold the line
+    os._exit(error.exit_code)

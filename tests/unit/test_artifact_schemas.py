@@ -1,5 +1,6 @@
 """What the artifacts promise: strict tables, complete directories, nothing finished ever damaged."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
+from gpu_simulate_test.io.files import write_text
 from gpu_simulate_test.io.run_dir import newest_runs, open_run_dir, read_run_meta
 from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, TRACE_LENGTHS, read_table, write_table
 from gpu_simulate_test.io.workload import dump_prompts, read_prompts
@@ -131,6 +133,28 @@ def test_a_failed_run_leaves_an_incomplete_directory_that_can_be_started_anew(tm
         read_run_meta(path)
     finished_run(path)
     assert not (path / "half.txt").exists()
+
+
+def test_a_run_killed_while_it_takes_its_predecessors_place_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    finished_run(path)
+    path.rename(tmp_path / "one.old")
+    with pytest.raises(ConfigError, match="already finished"), open_run_dir(path, overwrite=False):
+        pass
+    assert (path / "data.txt").read_text() == "first"
+
+
+def test_a_full_disk_leaves_the_file_that_was_there_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_text(tmp_path / "a.txt", "first")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MachineError, match=r"cannot write: .*a\.txt: No space left on device; choose another"):
+        write_text(tmp_path / "a.txt", "second")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "first")]
 
 
 def test_two_runs_cannot_write_one_directory(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """One wrapper around every stage: typed config in, run directory out, one line per error."""
 
+import errno
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import STAGES, HydraRecord, StageConfig
-from gpu_simulate_test.errors import ConfigError, MachineError, StageError
+from gpu_simulate_test.errors import ConfigError, MachineError, StageError, is_out_of_memory
 
 if TYPE_CHECKING:  # pandas comes with it, and --help must answer at once
     from gpu_simulate_test.io.run_dir import RunDir
 
-_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")  # torch, on a GPU and on a CPU
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -68,6 +68,7 @@ def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     except (HydraException, OmegaConfBaseException, ConfigError) as error:
         return _report(_one_line(error), ConfigError.exit_code)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said and undone: a second Ctrl-C changes nothing
         signal.setitimer(signal.ITIMER_REAL, 0)
         return _report(
             "interrupted: what was finished stays, what was not is incomplete; run the same command again", INTERRUPTED
@@ -92,9 +93,15 @@ def _run_job(stage: str, config: DictConfig, run: Callable[[Any, HydraRecord], P
     except OmegaConfBaseException as error:
         return _report(_one_line(error), ConfigError.exit_code)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        if is_out_of_memory(error):
             return _report("out of memory; lower backend.num_blocks or take a smaller model", MachineError.exit_code)
         raise
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        where = error.filename or config.output.root
+        message = f"cannot write: {where}: {error.strerror}; free some space, or choose another output.root"
+        return _report(message, MachineError.exit_code)
     print(path.absolute(), flush=True)
     return 0
 
@@ -149,6 +156,7 @@ def write_hydra_record(run: "RunDir", record: HydraRecord) -> None:
 
 
 def _log_to_stderr() -> None:
+    logging.raiseExceptions = False  # a disk too full for the log is reported by what else cannot be written
     logger = logging.getLogger("gpu_simulate_test")
     logger.setLevel(logging.INFO)
     if not logger.handlers:

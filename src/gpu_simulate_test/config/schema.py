@@ -11,6 +11,12 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value} is not known: choose one of {', '.join(allowed)}")
 
 
+def _above_zero(key: str, value: float | None, maximum: float = float("inf")) -> None:
+    if value is not None and not 0 < value <= maximum:  # so that a NaN is refused as well
+        limit = "" if maximum == float("inf") else f" and at most {maximum:,.0f}"
+        raise ConfigError(f"{key}={value} is out of range: it must be above 0{limit}")
+
+
 def _at_least(key: str, value: float | None, minimum: float) -> None:
     if value is not None and value < minimum:
         raise ConfigError(f"{key}={value} is out of range: it must be at least {minimum}")
@@ -303,9 +309,11 @@ class RealBenchConfig(StageConfig):
     """Settings of real-bench."""
 
     repeats: int = 5
+    request_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
         _at_least("repeats", self.repeats, 1)
+        _above_zero("request_timeout_s", self.request_timeout_s, maximum=1_000_000)
 
 
 @dataclass

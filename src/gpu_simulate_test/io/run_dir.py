@@ -4,8 +4,9 @@ import fcntl
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +69,9 @@ def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META, keep: str
     MachineError
         It cannot be written, or another process is writing it.
     """
+    old = path.with_name(f"{path.name}.old")
+    if not path.exists() and is_finished(old, meta):
+        old.rename(path)  # its replacement was killed between the two renames below
     finished = is_finished(path, meta)
     if finished and not overwrite:
         raise ConfigError(f"already finished: {path}; set overwrite=true to run it again")
@@ -79,7 +83,6 @@ def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META, keep: str
         if not is_finished(work, meta):
             raise AssertionError(f"stage ended without {meta} in {work}")
         if work != path:
-            old = path.with_name(f"{path.name}.old")
             if old.exists():
                 shutil.rmtree(old)
             path.rename(old)
@@ -134,9 +137,14 @@ def _log_to(path: Path) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         yield
+    except Exception:
+        record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "failed", (), sys.exc_info())
+        handler.handle(record)  # the terminal gets one line, the log the whole story
+        raise
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # a full disk
+            handler.close()
 
 
 def read_run_meta(path: Path, meta: str = RUN_META) -> dict[str, Any]:

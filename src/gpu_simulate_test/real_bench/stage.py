@@ -20,6 +20,7 @@ from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts, token_ids
+from gpu_simulate_test.real_bench.guard import GuardedEngine
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
 from gpu_simulate_test.speed import MachineSpeed
@@ -90,7 +91,7 @@ def real_bench(
         for run in runs:
             prepare(run)
         log.info("starting %s on %s", config.backend.name, config.hardware.name)
-        engine = start_engine(clock)
+        engine = GuardedEngine(start_engine(clock), clock, config.request_timeout_s)
         stack.callback(engine.close)
         info = engine.info()
         warm_up(engine, _warmup_requests(requests, config.backend.warmup_requests))

@@ -1,0 +1,97 @@
+"""A guard around an engine: what fails or hangs in it ends the run in one line."""
+
+import threading
+
+from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, Step
+from gpu_simulate_test.errors import MachineError, StageError, end_process, is_out_of_memory
+
+
+class GuardedEngine:
+    """The engine protocol over an engine that may raise, hang or tell times that go back.
+
+    Parameters
+    ----------
+    engine : Engine
+    clock : Clock
+        The one the engine is timed with.
+    timeout_s : float
+        A request not finished that long after it was handed over ends the run. Between steps that is a MachineError;
+        a step that never returns ends the process, up to a fifth later: no exception reaches a thread in native code.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, timeout_s: float) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._since_ns: dict[int, int] = {}  # of each unfinished request, in order of submission
+        self._oldest: tuple[int, int] | None = None  # the first of them, which the other thread reads
+        self._last_ns: int | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="engine-guard", daemon=True).start()
+
+    def info(self) -> EngineInfo:
+        """Settings in force."""
+        return self._engine.info()
+
+    def submit(self, request: EngineRequest) -> None:
+        """Hand over a request; what the engine refuses is not waited for."""
+        self._engine.submit(request)
+        self._since_ns[request.request_id] = self._clock.now_ns()
+        self._oldest = next(iter(self._since_ns.items()))
+
+    def has_unfinished(self) -> bool:
+        """True while a request waits or runs."""
+        return self._engine.has_unfinished()
+
+    def step(self) -> Step:
+        """Run one iteration.
+
+        Raises
+        ------
+        MachineError
+            The engine raised, a request is overdue, or the clock went back.
+        """
+        try:
+            step = self._engine.step()
+        except Exception as error:
+            if isinstance(error, StageError) or is_out_of_memory(error):
+                raise
+            first_line = str(error).strip().partition("\n")[0]
+            raise MachineError(
+                f"the engine failed: {type(error).__name__}: {first_line}; stage.log of the run has its traceback"
+            ) from error
+        for token in step.tokens:
+            if token.finished:
+                self._since_ns.pop(token.request_id, None)
+        for failure in step.failures:
+            self._since_ns.pop(failure.request_id, None)
+        self._oldest = next(iter(self._since_ns.items()), None)
+        before = step.start_ns if self._last_ns is None else self._last_ns
+        if not before <= step.start_ns <= step.end_ns:
+            raise MachineError(
+                f"the clock went back: a step from {step.start_ns} to {step.end_ns} ns after one that ended at "
+                f"{before} ns; times of this machine mean nothing"
+            )
+        self._last_ns = step.end_ns
+        if overdue := self._overdue(self._timeout_s):
+            raise overdue
+        return step
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._closed.set()
+        self._engine.close()
+
+    def _overdue(self, timeout_s: float) -> MachineError | None:
+        oldest = self._oldest
+        if oldest is None or self._clock.now_ns() - oldest[1] <= timeout_s * 1e9:
+            return None
+        return MachineError(
+            f"request {oldest[0]} is not finished {self._timeout_s:g} s after it was handed over: the engine hangs or "
+            "has too much to do; raise request_timeout_s or lower the load"
+        )
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._timeout_s / 20):
+            if overdue := self._overdue(1.1 * self._timeout_s):  # a step that does return may say so itself
+                end_process(overdue)
