@@ -9,7 +9,7 @@ from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.plots import write_cdf_plots
 from gpu_simulate_test.analysis.report import headline, verdict_line, write_report
 from gpu_simulate_test.errors import ArtifactError
-from gpu_simulate_test.io.run_dir import RunDir, ended_at, newest_runs, read_run_meta
+from gpu_simulate_test.io.run_dir import RunDir, ended_at, newest_runs, read_run_meta, repeat_dirs
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +61,7 @@ def load_repeats(real_dir: Path) -> list[Run]:
         One of them is missing, incomplete or contradicts itself.
     """
     first = load_run(real_dir, "real")
-    others = first.meta.get("repeat_run_dirs", [])[1:]
-    return [first, *(load_run(real_dir.parent / str(name), "real") for name in others)]
+    return [first, *(load_run(path, "real") for path in repeat_dirs(real_dir, first.meta)[1:])]
 
 
 def find_pair(

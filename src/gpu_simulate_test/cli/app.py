@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # pandas comes with it, and --help must answer at once
     from gpu_simulate_test.io.run_dir import RunDir
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# They take settings, or a whole job, from files that may name code to run.
+_FOREIGN_FLAGS = ("config_path", "config_name", "config_dir", "experimental_rerun")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -64,6 +67,7 @@ def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
         exit_codes.append(_run_job(stage, config, run))
 
     try:
+        _refuse_foreign_code(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=stage)(job)()
     except (HydraException, OmegaConfBaseException, ConfigError) as error:
         return _report(_one_line(error), ConfigError.exit_code)
@@ -104,6 +108,21 @@ def _run_job(stage: str, config: DictConfig, run: Callable[[Any, HydraRecord], P
         return _report(message, MachineError.exit_code)
     print(path.absolute(), flush=True)
     return 0
+
+
+def _refuse_foreign_code(arguments: list[str]) -> None:
+    """Refuse what lets Hydra run code that a setting names: its own settings (callbacks, launchers) and their files.
+
+    Raises
+    ------
+    ConfigError
+        The argument is named.
+    """
+    parsed = get_args_parser().parse_args(arguments)
+    flags = [f"--{flag.replace('_', '-')}" for flag in _FOREIGN_FLAGS if getattr(parsed, flag) is not None]
+    refused = flags + [override for override in parsed.overrides if "hydra" in override.partition("=")[0]]
+    if refused:
+        raise ConfigError(f"not accepted: {refused[0]}: it could run code that a file names; --help lists the settings")
 
 
 def typed_config(stage: str, config: DictConfig) -> StageConfig:

@@ -22,11 +22,6 @@ def _at_least(key: str, value: float | None, minimum: float) -> None:
         raise ConfigError(f"{key}={value} is out of range: it must be at least {minimum}")
 
 
-def _above_zero(key: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ConfigError(f"{key}={value} is out of range: it must be above 0")
-
-
 @dataclass
 class ModelConfig:
     """A model: its identity, its dimensions, and where its weights and tokenizer come from."""

@@ -163,6 +163,24 @@ def read_run_meta(path: Path, meta: str = RUN_META) -> dict[str, Any]:
     return read_json(path / meta)
 
 
+def repeat_dirs(path: Path, meta: dict[str, Any]) -> list[Path]:
+    """Run directories of the repeats of a real run, itself first; all lie beside it.
+
+    Raises
+    ------
+    ArtifactError
+        A name in its metadata is no plain name: no file may point elsewhere.
+    """
+    names = meta.get("repeat_run_dirs", [path.name])
+    if not isinstance(names, list) or not all(map(_is_plain_name, names)):
+        raise ArtifactError(f"repeat_run_dirs must be names of folders beside it: {path / RUN_META}: {names}")
+    return [path, *(path.with_name(name) for name in names[1:])]
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0"} & set(name)
+
+
 def newest_runs(parent: Path, run_type: str) -> list[tuple[Path, dict[str, Any]]]:
     """Finished runs of a type under `parent`, newest first.
 

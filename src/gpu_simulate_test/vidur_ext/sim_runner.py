@@ -14,7 +14,7 @@ from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
-from gpu_simulate_test.io.run_dir import RunDir, read_run_meta
+from gpu_simulate_test.io.run_dir import RunDir, read_run_meta, repeat_dirs
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import (
     AT_REAL_SPEED,
@@ -69,7 +69,7 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     requests = read_table(path / REQUEST_METRICS.filename, REQUEST_METRICS)
     # A request that failed in the real run has no length to learn from: it is simulated as asked.
     actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
-    repeats = [read_run_meta(path.with_name(name)) for name in meta.get("repeat_run_dirs", [path.name])]
+    repeats = [read_run_meta(one) for one in repeat_dirs(path, meta)]
     bursts = [repeat["reference_ns"] for repeat in repeats if "reference_ns" in repeat]
     iterations = None
     if meta.get("backend") != "recorded":

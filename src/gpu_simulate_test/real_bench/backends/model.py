@@ -28,7 +28,7 @@ def model_folder(model: ModelConfig) -> Path:
     Raises
     ------
     MachineError
-        The files are not there.
+        The files are not there, or the weights in no format that is safe to read.
     ConfigError
         They are another model's.
     """
@@ -38,6 +38,8 @@ def model_folder(model: ModelConfig) -> Path:
             f"model files of {model.id} are missing: {folder}; run the bootstrap script under models/, "
             "or use model.weights=dummy"
         )
+    if not any(folder.glob("*.safetensors")):  # the other format, pickle, runs code as it is read
+        raise MachineError(f"no weights in safetensors format: {folder}; convert them, or use model.weights=dummy")
     _check_dimensions(model, folder)
     return folder
 

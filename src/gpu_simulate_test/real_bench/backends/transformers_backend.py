@@ -159,6 +159,8 @@ def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendCo
         torch.manual_seed(model.seed)
         loaded = AutoModelForCausalLM.from_config(dummy_config(model), dtype=dtype)
     else:
-        loaded = AutoModelForCausalLM.from_pretrained(model_folder(model), dtype=dtype, local_files_only=True)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model_folder(model), dtype=dtype, local_files_only=True, use_safetensors=True
+        )
     loaded.set_attn_implementation(backend.attn_implementation)
     return loaded.to(hardware.device).eval()

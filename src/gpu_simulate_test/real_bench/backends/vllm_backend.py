@@ -57,7 +57,7 @@ def _engine_args(backend: BackendConfig, model: ModelConfig, hardware: HardwareC
     block_bytes = 2 * backend.block_size * model.num_kv_heads * model.head_dim * dtype.itemsize * model.num_layers
     return EngineArgs(
         model=folder,
-        load_format="dummy" if model.weights == "dummy" else "auto",
+        load_format="dummy" if model.weights == "dummy" else "safetensors",
         skip_tokenizer_init=True,
         dtype=hardware.dtype,
         seed=model.seed,

@@ -1,0 +1,158 @@
+"""Nothing read from a file, and no setting, runs code or leads out of the folder of results."""
+
+import ast
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu_simulate_test.analysis.load_metrics import load_run
+from gpu_simulate_test.analysis.stage import load_repeats
+from gpu_simulate_test.config.paths import PACKAGE_DIR
+from gpu_simulate_test.errors import ArtifactError
+from tests.builders import MS, write_run
+from tests.integration.commands import SMALL, error_line, run, run_dir
+from tests.integration.test_errors import CONFIG, MACHINE
+
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def calls() -> list[tuple[str, ast.Call]]:
+    """Every call in the package: the name called, and the call."""
+    found = []
+    for file in PACKAGE_DIR.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                found.append((ast.unparse(node.func), node))
+    return found
+
+
+def keywords(call: ast.Call) -> dict[str | None, str]:
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+
+
+def test_no_call_lets_a_model_bring_code() -> None:
+    assert not [name for name, call in calls() if "trust_remote_code" in keywords(call)]
+    loading = [keywords(call) for name, call in calls() if name.endswith("ForCausalLM.from_pretrained")]
+    assert loading
+    assert all(given["use_safetensors"] == "True" for given in loading)
+    engines = [keywords(call) for name, call in calls() if name == "EngineArgs"]
+    assert engines
+    for given in engines:
+        formats = {node.value for node in ast.walk(ast.parse(given["load_format"])) if isinstance(node, ast.Constant)}
+        assert formats == {"dummy", "safetensors"}
+
+
+def test_nothing_unpickles_or_evaluates_text() -> None:
+    for file in PACKAGE_DIR.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            modules = [*names, node.module or ""] if isinstance(node, ast.ImportFrom) else names
+            assert not UNPICKLERS & {module.split(".")[0] for module in modules}, file
+    refused = {"eval", "exec", "compile", "torch.load", "np.load", "yaml.load", "hydra.utils.instantiate"}
+    assert not refused & {name for name, _ in calls()}
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture(scope="module")
+def workload_of_a_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    settings = (*SMALL, f"output.root={tmp_path_factory.mktemp('checkpoint')}", "model.weights=pretrained")
+    run_dir(run("workload-spec", *settings))
+    return settings
+
+
+def checkpoint(folder: Path, *, safe: bool) -> Path:
+    """A tiny model that brings code of its own, the file that code makes where it runs, and maybe a pickle."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from gpu_simulate_test.real_bench.backends.model import dummy_config
+    from tests.configs import typed_config
+
+    config = dummy_config(typed_config("real_bench", "experiment=cpu_demo").model)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    known["auto_map"] = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.EvilModel"}
+    (folder / "config.json").write_text(json.dumps(known), encoding="utf-8")
+    marker = folder / "ran"
+    (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nEvilConfig = EvilModel = object\n", encoding="utf-8")
+    if not safe:
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(marker)))
+    return marker
+
+
+def test_weights_in_a_pickle_are_refused_unread(workload_of_a_checkpoint: tuple[str, ...], tmp_path: Path) -> None:
+    marker = checkpoint(tmp_path, safe=False)
+    done = run("real-bench", *workload_of_a_checkpoint, f"model.path={tmp_path}")
+    assert f"no weights in safetensors format: {tmp_path}" in error_line(done, MACHINE)
+    assert not marker.exists()
+    pickle.loads((tmp_path / "pytorch_model.bin").read_bytes())
+    assert marker.exists(), "it would have run"
+
+
+def test_code_beside_the_weights_is_not_run(workload_of_a_checkpoint: tuple[str, ...], tmp_path: Path) -> None:
+    marker = checkpoint(tmp_path, safe=True)
+    run_dir(run("real-bench", *workload_of_a_checkpoint, f"model.path={tmp_path}", "repeats=1"))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("key", ["_target_", "model._target_", "backend._target_", "workload.arrival._target_"])
+def test_a_target_is_no_setting(key: str, tmp_path: Path) -> None:
+    done = run("workload-spec", "experiment=cpu_demo", f"output.root={tmp_path}", f"+{key}=os.system")
+    assert "_target_" in error_line(done, CONFIG)
+
+
+def test_an_expression_is_not_evaluated(tmp_path: Path) -> None:
+    done = run("workload-spec", "experiment=cpu_demo", f"output.root={tmp_path}", "workload.seed=${eval:'1+1'}")
+    assert "eval" in error_line(done, CONFIG)
+
+
+def test_what_makes_hydra_run_code_is_refused_before_it_does(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "evil.yaml").write_text(
+        "# @package _global_\nhydra:\n  callbacks:\n    evil:\n      _target_: pathlib.Path.touch\n"
+        f"      _args_: [{{_target_: pathlib.Path, _args_: [{str(marker)!r}]}}]\n"
+    )
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(Touch(marker)))
+    callback = "+hydra.callbacks.evil"
+    for arguments in (
+        ["experiment=evil", f"--config-dir={tmp_path}"],
+        ["experiment=evil", f"--config-d={tmp_path}"],
+        ["experiment=evil", "-cd", str(tmp_path)],
+        [f"--config-path={tmp_path}"],
+        ["--config-name=evil"],
+        [f"--experimental-rerun={tmp_path / 'config.pickle'}"],
+        [f"hydra.searchpath=[{tmp_path}]", "experiment=evil"],
+        [f"{callback}._target_=subprocess.check_call", f"{callback}.args=[touch,{marker}]"],
+        ["+model@hydra.callbacks.evil=qwen3_tiny"],
+        ["hydra/launcher=joblib"],
+        ["hydra/sweeper=other", "workload.seed=1,2", "-m"],
+        [f"hydra.run.dir={tmp_path / 'elsewhere'}"],
+    ):
+        line = error_line(run("workload-spec", f"output.root={tmp_path / 'out'}", *arguments), CONFIG)
+        assert line.startswith("error: not accepted: "), arguments
+        assert not marker.exists(), arguments
+    assert not (tmp_path / "elsewhere").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc", "..", "", "a/b", "nul\0", 7, None])
+def test_a_run_names_its_repeats_only_beside_itself(name: object, tmp_path: Path) -> None:
+    write_run(tmp_path / "elsewhere", "real", [[MS]])
+    path = write_run(tmp_path / "runs" / "real", "real", [[MS]], repeat_run_dirs=["real", name])
+    assert load_run(path, "real").meta["repeat_run_dirs"][1] == name
+    with pytest.raises(ArtifactError, match="repeat_run_dirs must be names of folders beside it"):
+        load_repeats(path)
