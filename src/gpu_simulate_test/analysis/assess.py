@@ -12,7 +12,9 @@ from gpu_simulate_test.analysis.compare import Comparison, compare
 from gpu_simulate_test.analysis.gates import check_gates
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.samples import METRICS, Floats, Ints, empirical_cdf, ints
+from gpu_simulate_test.analysis.slo import service_levels
 from gpu_simulate_test.analysis.verdict import judge, verdict_of
+from gpu_simulate_test.config.schema import SloConfig
 
 _MAX_POINTS = 100_000
 
@@ -37,6 +39,8 @@ class Assessment:
         See `distances`.
     positions : pandas.DataFrame
         See `errors_by_position`.
+    slo : pandas.DataFrame
+        See `gpu_simulate_test.analysis.slo.service_levels`. No part of the verdict.
     """
 
     comparison: Comparison
@@ -46,9 +50,17 @@ class Assessment:
     attribution: Attribution | str
     distances: pd.DataFrame
     positions: pd.DataFrame
+    slo: pd.DataFrame
 
 
-def assess(repeats: Sequence[Run], sim: Run, *, tolerance: float = 0.05, allow_mismatch: bool = False) -> Assessment:
+def assess(
+    repeats: Sequence[Run],
+    sim: Run,
+    *,
+    tolerance: float = 0.05,
+    allow_mismatch: bool = False,
+    slo: SloConfig | None = None,
+) -> Assessment:
     """Compare, judge and explain.
 
     Parameters
@@ -60,6 +72,8 @@ def assess(repeats: Sequence[Run], sim: Run, *, tolerance: float = 0.05, allow_m
         A relative error up to this is good enough.
     allow_mismatch : bool
         See `gpu_simulate_test.analysis.compare.compare`.
+    slo : SloConfig, optional
+        Objectives to hold the requests against.
 
     Raises
     ------
@@ -78,6 +92,7 @@ def assess(repeats: Sequence[Run], sim: Run, *, tolerance: float = 0.05, allow_m
         attribute(comparison, repeats[0], sim),
         distances(comparison),
         errors_by_position(comparison, repeats[0], sim),
+        service_levels(repeats, sim, slo or SloConfig()),
     )
 
 

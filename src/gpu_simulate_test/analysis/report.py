@@ -22,6 +22,7 @@ from gpu_simulate_test.analysis.identity import compared
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.plots import NS_PER_MS, TITLES, counted, decimals, percent, taken_over
 from gpu_simulate_test.analysis.samples import METRICS
+from gpu_simulate_test.analysis.slo import written
 from gpu_simulate_test.analysis.trace import trace_json
 from gpu_simulate_test.analysis.verdict import MAX_FLOOR, OFF, TOO_NOISY, VOID, WITHIN_FLOOR, WITHIN_TOLERANCE
 from gpu_simulate_test.io.run_dir import RunDir
@@ -58,6 +59,8 @@ def write_report(assessment: Assessment, real: Run, sim: Run, run: RunDir, plots
     write_table(run.path / "percentiles.csv", assessment.comparison.percentiles)
     write_table(run.path / "per_request.csv", assessment.comparison.per_request)
     write_table(run.path / "gates.csv", assessment.gates)
+    if len(assessment.slo):
+        write_table(run.path / "slo.csv", assessment.slo)
     falls: dict[str, go.Figure] = {}
     if isinstance(assessment.attribution, Attribution):
         write_table(run.path / "attribution.csv", assessment.attribution.table())
@@ -163,6 +166,7 @@ def _context(assessment: Assessment, real: Run, sim: Run) -> dict[str, Any]:
         "tiles": [{"name": group["name"], **group["rows"][0]} for group in groups],
         "compared": compared(real, sim),
         "table": groups,
+        "slo": written(assessment.slo),
         "gates": assessment.gates.to_dict("records"),
         "attribution": _attribution(assessment.attribution),
         "attribution_note": _attribution_note(assessment, real),
@@ -187,6 +191,12 @@ def _limits(assessment: Assessment) -> list[str]:
         )
     else:
         limits.append("There is one real run: how much another one would differ is not known (no floor).")
+    if len(assessment.slo):
+        limits.append(
+            "A request meets an objective when its latency is at most the limit; its TBT is the mean time between its "
+            "tokens. One that failed meets none. Goodput counts those that do, for each second from the first arrival "
+            "to the last completion. Objectives are no part of the verdict."
+        )
     if assessment.comparison.percentiles["sim_low_ns"].notna().any():
         limits.append(
             "A simulated figure is the mean of several simulations, each with the scatter of the profile's own "
@@ -318,6 +328,13 @@ def _markdown(context: dict[str, Any], images: list[tuple[str, str]]) -> str:
         ],
         ["title", "statistic", "real", "sim", "sim_range", "error", "relative", "interval", "floor", "verdict", "over"],
     )
+    if context["slo"]:
+        lines += ["", "## Service-level objectives", ""]
+        lines += _markdown_table(
+            ["Objective", "Statistic", "Real", "Simulated", "95 % of it", "Error", "Relative", "Floor"],
+            [{**row, "title": group["title"]} for group in context["slo"] for row in group["rows"]],
+            ["title", "statistic", "real", "sim", "sim_range", "error", "relative", "floor"],
+        )
     lines += ["", "## Gates", ""]
     lines += _markdown_table(["Gate", "Status", "Value", ""], context["gates"], ["gate", "status", "value", "detail"])
     lines += ["", "## Where the difference comes from", "", context["attribution_note"], ""]

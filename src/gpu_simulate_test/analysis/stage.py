@@ -8,6 +8,7 @@ from gpu_simulate_test.analysis.assess import Assessment, assess
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.plots import write_cdf_plots
 from gpu_simulate_test.analysis.report import headline, verdict_line, write_report
+from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import RunDir, ended_at, newest_runs, read_run_meta, repeat_dirs
 
@@ -15,7 +16,13 @@ _log = logging.getLogger(__name__)
 
 
 def compare_runs(
-    real_dir: Path, sim_dir: Path, run: RunDir, *, tolerance: float = 0.05, allow_mismatch: bool = False
+    real_dir: Path,
+    sim_dir: Path,
+    run: RunDir,
+    *,
+    tolerance: float = 0.05,
+    allow_mismatch: bool = False,
+    slo: SloConfig | None = None,
 ) -> Assessment:
     """Compare two finished runs and write everything but the metadata file.
 
@@ -29,6 +36,8 @@ def compare_runs(
         A relative error up to this is good enough.
     allow_mismatch : bool
         See `gpu_simulate_test.analysis.compare.compare`.
+    slo : SloConfig, optional
+        Objectives to hold the requests against.
 
     Returns
     -------
@@ -42,7 +51,7 @@ def compare_runs(
         The directory cannot be written.
     """
     repeats, sim = load_repeats(real_dir), load_run(sim_dir, "vidur")
-    assessment = assess(repeats, sim, tolerance=tolerance, allow_mismatch=allow_mismatch)
+    assessment = assess(repeats, sim, tolerance=tolerance, allow_mismatch=allow_mismatch, slo=slo)
     plots = write_cdf_plots(assessment.comparison, run.path / "plots")
     write_report(assessment, repeats[0], sim, run, plots)
     _log.info(headline(assessment))

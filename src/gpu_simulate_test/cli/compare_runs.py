@@ -1,6 +1,7 @@
 """``compare-runs``: how far the simulation is from the real run."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main, write_hydra_record
@@ -33,11 +34,18 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     real, sim = find_pair(root, given_real, given_sim, wanted)
     ids = [str(read_run_meta(one).get("run_id", one.name)) for one in (real, sim)]
     ended = [str(read_run_meta(one).get("ended_at")) for one in (real, sim)]
-    settings = {"mismatch": config.allow_mismatch, "tolerance": config.tolerance}
+    settings = {"mismatch": config.allow_mismatch, "tolerance": config.tolerance, "slo": asdict(config.slo)}
     path = root / "comparisons" / stable_id("compare", {"runs": ids, "ended": ended, **settings})
     with open_run_dir(path, overwrite=config.overwrite) as target:
         write_hydra_record(target, record)
-        assessment = compare_runs(real, sim, target, tolerance=config.tolerance, allow_mismatch=config.allow_mismatch)
+        assessment = compare_runs(
+            real,
+            sim,
+            target,
+            tolerance=config.tolerance,
+            allow_mismatch=config.allow_mismatch,
+            slo=config.slo,
+        )
         target.finish(
             run_meta(
                 path.name,

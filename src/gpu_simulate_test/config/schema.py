@@ -1,6 +1,6 @@
 """Typed configs of the five stages. Validation is pure: no file, no device, no network."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gpu_simulate_test.errors import ConfigError
@@ -325,6 +325,19 @@ class VidurSimConfig(StageConfig):
 
 
 @dataclass
+class SloConfig:
+    """Service-level objectives: what a request's latencies may be at most; null is no objective."""
+
+    ttft_ms: float | None = None
+    tbt_ms: float | None = None
+    e2e_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        for key, limit in asdict(self).items():
+            _above_zero(f"slo.{key}", limit)
+
+
+@dataclass
 class CompareRunsConfig(StageConfig):
     """Settings of compare-runs."""
 
@@ -333,6 +346,7 @@ class CompareRunsConfig(StageConfig):
     allow_mismatch: bool = False
     tolerance: float = 0.05
     gate: bool = False
+    slo: SloConfig = field(default_factory=SloConfig)
 
     def __post_init__(self) -> None:
         _at_least("tolerance", self.tolerance, 0)

@@ -1,0 +1,120 @@
+"""Service-level objectives: how many requests meet them, in reality and in the simulation."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gpu_simulate_test.analysis.floor import floor_of
+from gpu_simulate_test.analysis.load_metrics import Run
+from gpu_simulate_test.analysis.plots import percent
+from gpu_simulate_test.analysis.samples import Floats, request_latencies
+from gpu_simulate_test.config.schema import SloConfig
+
+ALL = "all"  # the objectives together
+_NAMES = {"ttft": "TTFT", "tbt": "Mean TBT", "e2e": "E2E", ALL: "All of them"}
+ATTAINMENT, GOODPUT = "attainment", "goodput_per_s"
+
+
+def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataFrame:
+    """Attainment and goodput under `slo`, real against simulated.
+
+    A request meets an objective when its latency is at most the limit. Its TBT is the mean time between its tokens,
+    (completion - first token) / (tokens - 1), by which goodput has been judged since DistServe (Zhong et al., OSDI
+    2024, TPOT there) and is in vLLM's ``bench serve --goodput``; a request of one token has none and meets it. A
+    request that failed meets nothing.
+
+    Parameters
+    ----------
+    repeats : sequence of Run
+        The real runs.
+    sim : Run
+        With its simulations with noise, if any: then their figures count and not its own.
+    slo : SloConfig
+
+    Returns
+    -------
+    pandas.DataFrame of shape (2 * (n_objectives + 1), 13), or of no rows without an objective
+        ``objective`` (ttft, tbt, e2e; all: every one at once), ``limit_ms`` (NaN of all), ``statistic`` (attainment:
+        share of the requests of the run, failed ones included; goodput_per_s: those that meet it, for each second from
+        the first arrival to the last completion), ``real`` (mean over the repeats), ``sim`` (mean over the simulations
+        with noise), ``error``, ``relative_error``, ``n_real``, ``n_sim`` (requests of one run), ``sim_low``,
+        ``sim_high`` (95 % of the simulations with noise lie between), ``n_repeats``, ``floor`` (half-width, see
+        `gpu_simulate_test.analysis.floor.floor_of`).
+    """
+    limits = {name.removesuffix("_ms"): limit for name, limit in asdict(slo).items() if limit is not None}
+    if not limits:
+        return pd.DataFrame()
+    per_repeat = np.array([_levels(run, limits) for run in repeats])
+    per_sample = np.array([_levels(run, limits) for run in sim.samples or [sim]])
+    real, simulated = per_repeat.mean(axis=0), per_sample.mean(axis=0)
+    names = [*limits, ALL]
+    return pd.DataFrame(
+        {
+            "objective": np.repeat(names, 2),
+            "limit_ms": np.repeat([*limits.values(), np.nan], 2),
+            "statistic": [ATTAINMENT, GOODPUT] * len(names),
+            "real": real,
+            "sim": simulated,
+            "error": simulated - real,
+            "relative_error": np.divide(simulated - real, real, out=np.full(real.shape, np.nan), where=real != 0),
+            "n_real": len(repeats[0].requests),
+            "n_sim": len(sim.requests),
+            "sim_low": np.quantile(per_sample, 0.025, axis=0) if len(per_sample) > 1 else np.nan,
+            "sim_high": np.quantile(per_sample, 0.975, axis=0) if len(per_sample) > 1 else np.nan,
+            "n_repeats": len(repeats),
+            "floor": floor_of(per_repeat),
+        }
+    )
+
+
+def _levels(run: Run, limits: dict[str, float]) -> Floats:
+    """Attainment and goodput of each objective and of all, in turn, of shape (2 * (n_objectives + 1),)."""
+    done = request_latencies(run)
+    latencies = {"ttft": done["ttft_ns"], "tbt": done["tpot_ns"].fillna(0), "e2e": done["e2e_ns"]}
+    met = np.array([latencies[name] <= limit * 1e6 for name, limit in limits.items()])
+    attained = np.append(met.sum(axis=1), met.all(axis=0).sum()).astype(np.float64)
+    duration_s = (done["completion_time_ns"].max() - run.requests["arrival_time_ns"].min()) / 1e9
+    return np.column_stack([attained / len(run.requests), attained / duration_s]).ravel()
+
+
+def written(levels: pd.DataFrame) -> list[dict[str, Any]]:
+    """Figures of `service_levels` as both reports show them, by objective; one alone is not repeated as all."""
+    groups: list[dict[str, Any]] = []
+    for row in levels.to_dict("records"):
+        together, share = row["objective"] == ALL, row["statistic"] == ATTAINMENT
+        if together and len(levels) == 4:
+            break
+        if share:
+            title = _NAMES[row["objective"]] + ("" if together else f" at most {row['limit_ms']:g} ms")
+            groups.append({"title": title, "rows": []})
+        low, high = (_figure(row[key], share) for key in ("sim_low", "sim_high"))
+        groups[-1]["rows"].append(
+            {
+                "statistic": "attainment" if share else "goodput, requests/s",
+                "real": _figure(row["real"], share),
+                "sim": _figure(row["sim"], share),
+                "sim_range": f"{low} to {high}" if low else "",
+                "error": _distance(row["error"], share, "+"),
+                "relative": percent(row["relative_error"]),
+                "floor": _distance(row["floor"], share),
+            }
+        )
+    return groups
+
+
+def _figure(value: float, share: bool) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{100 * value:,.1f} %" if share else f"{value:,.3f}"
+
+
+def _distance(value: float, share: bool, sign: str = "") -> str:
+    """A difference of shares is written in percentage points."""
+    if np.isnan(value):
+        return ""
+    digits = 1 if share else 3
+    rounded = round(100 * value if share else value, digits) + 0.0  # turns -0.0 into 0.0
+    return f"{rounded:{sign if rounded else ''},.{digits}f}" + (" points" if share else "")
