@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -247,3 +248,10 @@ def test_a_sweep_goes_on_past_a_failed_job_and_exits_non_zero(tmp_path: Path) ->
     )
     assert done.returncode == CONFIG
     assert len(list((tmp_path / "workloads").glob("*/workload_meta.json"))) == 2
+
+
+def test_an_engine_that_is_not_installed(settings: tuple[str, ...], workload: Path) -> None:
+    if find_spec("vllm"):
+        pytest.skip("vLLM is installed here")
+    done = run("real-bench", *settings, "backend=vllm", f"workload.workload_dir={workload}")
+    assert "run make vllm" in error_line(done, MACHINE)

@@ -118,8 +118,9 @@ def test_gate_exits_5_when_the_verdict_is_off_and_the_comparison_is_kept(
             frame["ttft_ns"] = frame["first_token_time_ns"] - frame["arrival_time_ns"]
         write_table(slow / table.filename, frame)
     (slow / "run_meta.json").write_text(json.dumps(meta(sim) | {"run_id": "slow"}))
-    done = run("compare-runs", f"output.root={tmp_path}", f"real_run_dir={real}", f"sim_run_dir={slow}", "gate=true")
-    assert "off" in error_line(done, 5)
+    for _ in range(2):  # asked again, it answers the same
+        pair = (f"real_run_dir={real}", f"sim_run_dir={slow}")
+        assert "off" in error_line(run("compare-runs", f"output.root={tmp_path}", *pair, "gate=true"), 5)
     assert len(list(tmp_path.glob("comparisons/*/run_meta.json"))) == 1
 
 

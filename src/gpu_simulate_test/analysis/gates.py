@@ -152,10 +152,11 @@ def _setting(gate: str, real: Run, sim: Run, of_real: str, of_sim: str) -> Gate:
 
 def _preemptions(repeats: Sequence[Run], sim: Run) -> Gate:
     gate = "preemptions"
+    unknown = any("num_preemptions" not in run.requests for run in repeats)
     if "num_preemptions" not in sim.requests:
-        return _not_recorded(gate, "neither run records them")
+        return _not_recorded(gate, f"{'neither run' if unknown else 'the simulated run'} records them")
     simulated = int(sim.requests["num_preemptions"].sum())
-    if any("num_preemptions" not in run.requests for run in repeats):
+    if unknown:
         if simulated:
             return _not_recorded(gate, f"{simulated:,} simulated")
         return gate, PASSED, "0", "in the simulation, whose KV cache sufficed; the real run does not record them"

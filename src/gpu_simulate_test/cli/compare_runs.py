@@ -17,9 +17,8 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     """Compare a real run with a simulated one."""
     from gpu_simulate_test.analysis.report import comparison_table, verdict_line
     from gpu_simulate_test.analysis.stage import compare_runs, find_pair
-    from gpu_simulate_test.analysis.verdict import OFF, VOID
     from gpu_simulate_test.io.provenance import now, run_meta
-    from gpu_simulate_test.io.run_dir import open_run_dir, read_run_meta
+    from gpu_simulate_test.io.run_dir import is_finished, open_run_dir, read_run_meta
     from gpu_simulate_test.io.workload import load_workload, workload_path
 
     started = now()
@@ -36,6 +35,10 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     ended = [str(read_run_meta(one).get("ended_at")) for one in (real, sim)]
     settings = {"mismatch": config.allow_mismatch, "tolerance": config.tolerance, "slo": asdict(config.slo)}
     path = root / "comparisons" / stable_id("compare", {"runs": ids, "ended": ended, **settings})
+    report = (path / "report.html").absolute()
+    if config.gate and not config.overwrite and is_finished(path):  # a verdict stands, however often it is asked for
+        _check_gate(str(read_run_meta(path).get("verdict")), "", report)
+        return path
     with open_run_dir(path, overwrite=config.overwrite) as target:
         write_hydra_record(target, record)
         assessment = compare_runs(
@@ -59,11 +62,17 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
             )
         )
     print(comparison_table(assessment.comparison), file=sys.stderr)
-    report = (path / "report.html").absolute()
     print(f"report: {report}", file=sys.stderr)
-    if config.gate and assessment.verdict in (OFF, VOID):
-        raise GateError(f"the verdict is {verdict_line(assessment)}: {report}; gate=false only reports it")
+    if config.gate:
+        _check_gate(assessment.verdict, verdict_line(assessment), report)
     return path
+
+
+def _check_gate(verdict: str, line: str, report: Path) -> None:
+    from gpu_simulate_test.analysis.verdict import OFF, VOID
+
+    if verdict in (OFF, VOID):
+        raise GateError(f"the verdict is {line or verdict}: {report}; gate=false only reports it")
 
 
 main = stage_main("compare_runs", run)
