@@ -217,6 +217,7 @@ GOOD = '{"prompt_id":"a","text":"hello"}'
         '{"prompt_id":"b","text":""}',
         '{"prompt_id":"b","text":"","token_ids":[-1]}',
         '{"prompt_id":"b","text":"","token_ids":[true]}',
+        r'{"prompt_id":"b","text":"half of a pair: \ud83d"}',
         GOOD,
         "",
     ],

@@ -128,7 +128,7 @@ def test_a_predictor_that_is_2_ms_short_explains_the_difference(metric: str) -> 
 
 
 def test_a_queue_that_only_a_slower_engine_has_is_the_predictors_knock_on() -> None:
-    arrivals = [i * 12 * MS for i in range(30)]
+    arrivals = [i * 5 * MS for i in range(30)]
     parts, errors, _ = attributed(
         VirtualEngine(VirtualClock(), slower), VirtualEngine(VirtualClock()), affine_cost, arrivals, [(20, 8)] * 30
     )

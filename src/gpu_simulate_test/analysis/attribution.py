@@ -85,8 +85,7 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     real : Run
         The first repeat.
     sim : Run
-        Its directory holds ``real_iterations.csv`` and ``at_real_speed.csv``, which vidur-sim writes when given the real
-        run.
+        Its directory holds ``real_iterations.csv`` and ``at_real_speed.csv``: vidur-sim was given the real run.
 
     Returns
     -------

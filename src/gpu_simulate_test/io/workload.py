@@ -152,6 +152,11 @@ def _checked_prompt(line: str, where: str, seen: set[str]) -> dict[str, Any]:
         prompt = json.loads(line)
     except ValueError as error:
         raise ConfigError(f"malformed prompt: {where}: {error}") from error
+    if "\\ud" in line.lower():  # an escape can make half of a surrogate pair, which no file can hold
+        try:
+            json.dumps(prompt, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"malformed prompt: {where}: half of a surrogate pair: {error.reason}") from error
     if not isinstance(prompt, dict) or not isinstance(prompt.get("prompt_id"), str):
         raise ConfigError(f"malformed prompt: {where}: prompt_id must be a string")
     if prompt["prompt_id"] in seen:

@@ -97,7 +97,7 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
         network_device=config.hardware.vidur_network_device,
         scheduler=config.vidur.scheduler.name,
         prefix_caching=backend.enable_prefix_caching and config.vidur.scheduler.name == "sarathi",
-        watermark=_WATERMARK.get(backend.name if real is None else real.settings.get("name"), 0.0),
+        watermark=_WATERMARK.get(backend.name if real is None else str(real.settings.get("name")), 0.0),
         **limits,
     )
 
