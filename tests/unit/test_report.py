@@ -16,7 +16,7 @@ from gpu_simulate_test.analysis.stage import compare_runs, find_pair
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import RunDir
 from tests.builders import MS, write_run
-from tests.unit.test_attribution import BURST, LENGTHS, serve, slower, write_predictions
+from tests.unit.test_attribution import BURST, LENGTHS, serve, slower, write_at_real_speed, write_predictions
 from tests.virtual_engine import VirtualClock, VirtualEngine, affine_cost
 
 # E2E is 100 ms in reality and 97 ms in the simulation, 40 times.
@@ -208,6 +208,7 @@ def test_the_attribution_is_a_table_and_two_waterfalls_or_a_word_on_what_is_miss
         text = (tmp_path / "without" / name).read_text(encoding="utf-8")
         assert f"run vidur-sim with real_run_dir={real.path}" in text
     write_predictions(sim.path, real, affine_cost)
+    write_at_real_speed(sim.path, engine, VirtualEngine(VirtualClock()), BURST, LENGTHS)
     compare_runs(real.path, sim.path, RunDir(tmp_path / "with"))
     table = pd.read_csv(tmp_path / "with" / "attribution.csv")
     assert table.columns.tolist() == ["metric", "part", "mean_ns", "share"]

@@ -71,9 +71,9 @@ def qwen3() -> Iterator[Any]:
             kwargs = kwargs or {}
             return func(*args, **(kwargs | {"device": "cpu"} if kwargs.get("device") == "cuda" else kwargs))
 
+    attention = "BatchPrefillWithPagedKVCacheWrapper append_paged_kv_cache get_batch_indices_positions get_seq_lens"
     stubs = {
-        "flashinfer": "BatchPrefillWithPagedKVCacheWrapper append_paged_kv_cache get_batch_indices_positions "
-        "get_seq_lens",
+        "flashinfer": attention,
         "flashinfer.sampling": "sampling_from_probs top_k_top_p_sampling_from_logits",
         "sarathi.model_executor.layers.fused_moe": "FusedMoE",
     }
