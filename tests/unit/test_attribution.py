@@ -83,7 +83,7 @@ def write_at_real_speed(
     folder: Path, real: VirtualEngine, sim: VirtualEngine, arrivals: Sequence[int], lengths: list[tuple[int, int]]
 ) -> None:
     """What the simulator's scheduler makes of the real engine's times."""
-    engine = VirtualEngine(VirtualClock(), real.cost, max_num_seqs=sim.max_num_seqs)
+    engine = type(real)(VirtualClock(), real.cost, max_num_seqs=sim.max_num_seqs)
     with tempfile.TemporaryDirectory() as scratch:
         requests = serve(Path(scratch) / "run", "vidur", engine, arrivals, lengths).requests
     write_table(folder / AT_REAL_SPEED.filename, requests[list(AT_REAL_SPEED.required)])
@@ -127,14 +127,16 @@ def test_a_predictor_that_is_2_ms_short_explains_the_difference(metric: str) -> 
     assert (parts[metric]["scheduling"].abs() < 1).all(), "the same batches"
 
 
-def test_a_queue_that_only_a_slower_engine_has_is_the_predictors_knock_on() -> None:
+@pytest.mark.parametrize(
+    ("real", "own"),
+    [(VirtualEngine(VirtualClock(), slower), "predictor"), (PausingEngine(VirtualClock()), "between iterations")],
+)
+def test_a_queue_that_only_a_slower_engine_has_is_knock_on(real: VirtualEngine, own: str) -> None:
     arrivals = [i * 5 * MS for i in range(30)]
-    parts, errors, _ = attributed(
-        VirtualEngine(VirtualClock(), slower), VirtualEngine(VirtualClock()), affine_cost, arrivals, [(20, 8)] * 30
-    )
+    parts, errors, _ = attributed(real, VirtualEngine(VirtualClock()), affine_cost, arrivals, [(20, 8)] * 30)
     assert errors["error_e2e_ns"].iloc[-1] < 3 * errors["error_e2e_ns"].iloc[0] < 0, "the queue grows"
-    assert (parts["e2e"]["predictor, knock-on"].iloc[-10:] < 0).all()
-    assert share(parts["e2e"], "predictor") == pytest.approx(1)
+    assert (parts["e2e"]["knock-on"].iloc[-10:] < 0).all()
+    assert share(parts["e2e"], own) + share(parts["e2e"], "knock-on") == pytest.approx(1)
     assert (parts["e2e"]["scheduling"].abs() < 1).all()
 
 

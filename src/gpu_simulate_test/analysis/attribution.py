@@ -19,8 +19,8 @@ from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, read_tab
 KINDS = ("prefill", "decode", "mixed")
 PARTS = (
     *(f"predictor, {kind} batches" for kind in KINDS),
-    "predictor, knock-on",
     "between iterations",
+    "knock-on",
     "dispatch lag",
     "scheduling",
 )
@@ -73,10 +73,11 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     partly counted in proportion:
 
     - predictor: ``sum of overlap * (predicted / duration - 1)``, by what the batch held;
-    - predictor, knock-on: faster iterations make shorter queues and smaller batches. The simulation, against another
-      one whose iterations are as much slower than predicted as the real ones were at that time, less the former;
     - dispatch lag: minus the time before submission in which no iteration ran;
     - between iterations: minus the rest of the time in which none ran, which the simulator does not have;
+    - knock-on: who loses time in iterations, or between them, gets longer queues and larger batches. The simulation,
+      minus another one whose iterations are as much slower than predicted as the real ones were at that time, minus
+      what predictor and time between iterations add themselves;
     - scheduling: what remains, that is other batches, or waiting for them, at the same speed.
 
     Parameters
@@ -143,18 +144,18 @@ class _Timeline:
     kind: Ints
 
     def parts(self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints, of_speed: Ints) -> pd.DataFrame:
-        """Split `difference`, of which the predictor makes `of_speed`; arguments are of shape (n_requests,), ns."""
+        """Split `difference`, of which slower iterations make `of_speed`; arguments have shape (n_requests,), ns."""
         columns: dict[str, Floats] = {}
         for index, kind in enumerate(KINDS):
             columns[f"predictor, {kind} batches"] = self._between(
                 np.where(self.kind == index, self.excess, 0), arrival, completion
             )
-        columns["predictor, knock-on"] = of_speed - np.sum(list(columns.values()), axis=0)
         busy = self.end - self.start
         submit = np.minimum(submit, completion)
         lag: Floats = (submit - arrival) - self._between(busy, arrival, submit)
         idle: Floats = (completion - submit) - self._between(busy, submit, completion)
         columns["between iterations"] = -idle
+        columns["knock-on"] = of_speed - np.sum(list(columns.values()), axis=0)
         columns["dispatch lag"] = -lag
         columns["scheduling"] = difference - np.sum(list(columns.values()), axis=0)
         return pd.DataFrame(columns, columns=list(PARTS))

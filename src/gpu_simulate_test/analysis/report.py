@@ -269,8 +269,9 @@ def _attribution_note(assessment: Assessment, real: Run) -> str:
     return (
         f"Mean difference {of_first if assessment.comparison.num_repeats > 1 else ''}from the simulation. "
         "Predictor: its time of each iteration that really ran, against the measured one. Between iterations: time in "
-        "which the real engine ran none. Dispatch lag: such time before the engine was handed the request. "
-        "Scheduling: the rest, other batches or waiting for them."
+        "which the real engine ran none. Knock-on: longer queues and larger batches that both of these make. "
+        "Dispatch lag: time without an iteration before the engine was handed the request. Scheduling: the rest, "
+        "other batches or waiting for them at the same speed."
     )
 
 

@@ -39,6 +39,8 @@ from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, by_compositio
 
 log = logging.getLogger(__name__)
 
+_NEIGHBOURS = 15  # iterations
+
 _WATERMARK = {"sarathi": 0.01}  # what an engine's admission leaves free of its KV blocks
 
 
@@ -49,6 +51,7 @@ class RealRun:
     path: Path
     settings: dict[str, Any]
     num_decode_actual: np.ndarray
+    presence: tuple[np.ndarray, np.ndarray]  # arrivals and completions of the requests that completed, ns
     reference_ns: float | None  # of the machine while it served, the mean of its repeats
     iterations: pd.DataFrame | None  # None: they were not recorded, or not whole
 
@@ -76,7 +79,12 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
         iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
         if not set(COMPOSITION) <= set(iterations):  # written before a column was added
             iterations = None
-    return RealRun(path, meta["engine"], actual.to_numpy(), float(np.mean(bursts)) if bursts else None, iterations)
+    done = requests[requests["status"] == "ok"]
+    ends = done["completion_time_ns"] if "completion_time_ns" in done else done["first_token_time_ns"]
+    presence = done["arrival_time_ns"].to_numpy(), ends.to_numpy(dtype=np.int64)
+    return RealRun(
+        path, meta["engine"], actual.to_numpy(), presence, float(np.mean(bursts)) if bursts else None, iterations
+    )
 
 
 def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
@@ -189,7 +197,7 @@ def vidur_sim(
         if real_iterations is not None:
             assert real is not None and real.iterations is not None
             run.write_table(REAL_ITERATIONS, real_iterations)
-            noise = Noise(_record_of(real.iterations, real_iterations))
+            noise = Noise(_record_of(real, real.iterations, real_iterations))
             requests_then, _ = _request_and_token_tables(workload, run_vidur(_with_noise(predict, noise, 0)))
             run.write_table(AT_REAL_SPEED, requests_then[list(AT_REAL_SPEED.required)])
     iterations = _iteration_table(result, predictors)
@@ -294,12 +302,20 @@ def _real_iterations(
     )
 
 
-def _record_of(iterations: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
-    """How much slower than predicted a run's iterations were, by the time since it began."""
-    start = iterations["start_time_ns"]
-    duration = iterations["end_time_ns"] - start
-    ratio = duration / predicted["predicted_ns"]
-    return pd.DataFrame({"time_ns": start.mask(start == start.min(), 0), "ratio": ratio}).sort_values("time_ns")
+def _record_of(real: RealRun, iterations: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
+    """How much slower than predicted a run's iterations were, by the time since it began.
+
+    The time until the next one counts, unless no request was left. Over a few neighbours, for the batch that is
+    simulated at that time may be of another kind.
+    """
+    start, end = iterations["start_time_ns"], iterations["end_time_ns"]
+    arrivals, completions = (np.sort(times) for times in real.presence)
+    left = np.searchsorted(arrivals, end, side="right") > np.searchsorted(completions, end, side="right")
+    took = (start.shift(-1).fillna(end.iloc[-1]) - start).where(left, end - start)
+    took, expected = (
+        one.rolling(_NEIGHBOURS, center=True, min_periods=1).sum() for one in (took, predicted["predicted_ns"])
+    )
+    return pd.DataFrame({"time_ns": start.mask(start == start.min(), 0), "ratio": took / expected})
 
 
 def _summary(
