@@ -137,7 +137,8 @@ def test_a_queue_that_only_a_slower_engine_has_is_knock_on(real: VirtualEngine, 
     assert errors["error_e2e_ns"].iloc[-1] < 3 * errors["error_e2e_ns"].iloc[0] < 0, "the queue grows"
     assert (parts["e2e"]["knock-on"].iloc[-10:] < 0).all()
     assert share(parts["e2e"], own) + share(parts["e2e"], "knock-on") == pytest.approx(1)
-    assert (parts["e2e"]["scheduling"].abs() < 1).all()
+    # A request that comes while the engine pauses is handed over late; that pause is already counted.
+    assert ((parts["e2e"]["scheduling"] + parts["e2e"]["dispatch lag"]).abs() < 1).all()
 
 
 def test_it_says_which_kind_of_batch_the_predictor_gets_wrong() -> None:
