@@ -89,7 +89,7 @@ def system_config(backend: BackendConfig, model: ModelConfig, hardware: Hardware
         model_config=_ModelConfig(
             model=str(scratch if model.weights == "dummy" else model_folder(model)),
             trust_remote_code=False,
-            load_format="dummy" if model.weights == "dummy" else "auto",
+            load_format="dummy" if model.weights == "dummy" else "safetensors",
             dtype=hardware.dtype,
             seed=model.seed,
             max_model_len=min(model.max_position_embeddings, backend.num_blocks * backend.block_size),
