@@ -124,6 +124,18 @@ def test_gate_exits_5_when_the_verdict_is_off_and_the_comparison_is_kept(
     assert len(list(tmp_path.glob("comparisons/*/run_meta.json"))) == 1
 
 
+def test_a_profile_says_that_its_time_did_not_suffice(
+    settings: tuple[str, ...], workload: Path, tmp_path: Path
+) -> None:
+    root = f"vidur.profiling.root={tmp_path / 'profile'}"
+    done = run("vidur-profile", *settings, root, "vidur.profiling.budget_s=1")
+    (path,) = run_dir(done).glob("**/profile_meta.json")
+    missing = json.loads(path.read_text())["iterations"]["bursts_that_did_not_fit"]
+    assert missing > 0
+    assert f"{missing} of " in done.stderr
+    assert "raise vidur.profiling.budget_s" in done.stderr
+
+
 def test_an_interrupted_profile_goes_on_where_it_was(settings: tuple[str, ...], workload: Path, tmp_path: Path) -> None:
     command = [str(BIN / "vidur-profile"), *settings, f"vidur.profiling.root={tmp_path / 'profile'}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -126,7 +126,9 @@ class Measured:
         One an iteration: ``start_ns``, ``ns``, ``held_out`` (kept out of the fit), and its composition.
     speed : MachineSpeed
     bursts : int
-        Bursts done, of the order that `schedule` gives.
+        Bursts done or left out, of the order that `schedule` gives.
+    left_out : int
+        Bursts that would have taken too much of the time.
     elapsed_s : float
         Time spent, an interrupted run's included.
     """
@@ -134,6 +136,7 @@ class Measured:
     rows: list[dict[str, int]] = field(default_factory=list)
     speed: MachineSpeed = field(default_factory=MachineSpeed)
     bursts: int = 0
+    left_out: int = 0
     elapsed_s: float = 0.0
 
     def add(self, steps: Iterable[Step], *, held_out: bool = False) -> None:

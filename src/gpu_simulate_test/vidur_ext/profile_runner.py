@@ -101,7 +101,7 @@ def profile(
     operator_meta: dict[str, Any] = {"points": 0}
     if operators is not None:
         tables, operator_meta = _profile_operators(config, operators, reach, info)
-    measured = _profile_iterations(config, workload, engine, reach, clock, run.path / KEPT)
+    measured, missing = _profile_iterations(config, workload, engine, reach, clock, run.path / KEPT)
     speed, table = measured.speed, measured.table()
     held_out = table["held_out"] == 1
     iteration = iteration_table(table[~held_out], speed)
@@ -126,7 +126,11 @@ def profile(
         "operators": operator_meta,
         "reference_ns": speed.reference_ns,
         "drift": float(np.ptp(speed.slowness(np.array(speed.times_ns)))),
-        "iterations": {"points": len(iteration), "measured": int(iteration["repeats"].sum())},
+        "iterations": {
+            "points": len(iteration),
+            "measured": int(iteration["repeats"].sum()),
+            "bursts_that_did_not_fit": missing,
+        },
         "held_out": check,
         "how": {
             "operators": f"{config.vidur.profiling.repeats} timed repeats after 2 untimed ones, "
@@ -153,8 +157,8 @@ def _profile_operators(
 
 def _profile_iterations(
     config: VidurProfileConfig, workload: Workload, engine: ProfilableEngine, reach: Reach, clock: Clock, kept: Path
-) -> Measured:
-    """Run the scheduled bursts until the time is over.
+) -> tuple[Measured, int]:
+    """Run the scheduled bursts until the time is over; also how many of one round did not fit.
 
     What an interrupted run of the same settings left in `kept` is gone on from.
     """
@@ -165,6 +169,7 @@ def _profile_iterations(
     for seed in range(_HELD_OUT_EPISODES):
         held_out += _like_traffic(workload, reach, 1000 + seed)
     order = schedule(planned, held_out, settings.repeats)
+    one_round = len(planned) + len(held_out)
     same = {**identity(config), "engine": asdict(engine.info()), "reach": asdict(reach), "bursts": len(order)}
     list(run_episode(engine, planned[0], config.model.vocab_size, clock))  # the first one warms the engine up
     measured = _read_kept(kept, same, clock)
@@ -187,6 +192,8 @@ def _profile_iterations(
                     measured.speed.watch(engine, clock)
                     measured.add(run_episode(engine, episode, config.model.vocab_size, clock), held_out=is_held_out)
                     done += cost(episode)
+                elif measured.bursts < one_round:
+                    measured.left_out += 1
                 measured.bursts += 1
                 measured.elapsed_s = before_s + time.monotonic() - started
                 if time.monotonic() - saved > _SAVE_EVERY_S:
@@ -197,7 +204,16 @@ def _profile_iterations(
         save()
         raise
     kept.unlink(missing_ok=True)
-    return measured
+    missing = measured.left_out + max(0, one_round - measured.bursts)
+    if missing:
+        log.warning(
+            "%d of %d kinds of bursts did not fit into %g s: batches like theirs may be extrapolated; "
+            "raise vidur.profiling.budget_s",
+            missing,
+            one_round,
+            settings.budget_s,
+        )
+    return measured, missing
 
 
 def _like_traffic(workload: Workload, reach: Reach, seed: int) -> list[Episode]:
@@ -246,7 +262,8 @@ def _summary(config: VidurProfileConfig, root: Path, meta: dict[str, Any]) -> st
             if meta["operators"]["points"]
             else "this engine's operators cannot be called by themselves"
         ),
-        f"- iteration points: {meta['iterations']['points']}, measured {meta['iterations']['measured']} times",
+        f"- iteration points: {meta['iterations']['points']}, measured {meta['iterations']['measured']} times; "
+        f"kinds of bursts that did not fit into the time: {meta['iterations']['bursts_that_did_not_fit']}",
         f"- the machine's speed wandered by {meta['drift']:.0%} meanwhile, which the times are corrected for",
     ]
     check = meta["held_out"]
