@@ -37,7 +37,8 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     path = root / "comparisons" / stable_id("compare", {"runs": ids, "ended": ended, **settings})
     report = (path / "report.html").absolute()
     if config.gate and not config.overwrite and is_finished(path):  # a verdict stands, however often it is asked for
-        _check_gate(str(read_run_meta(path).get("verdict")), "", report)
+        verdict = str(read_run_meta(path).get("verdict"))
+        _check_gate(verdict, verdict, report)
         return path
     with open_run_dir(path, overwrite=config.overwrite) as target:
         write_hydra_record(target, record)
@@ -72,7 +73,7 @@ def _check_gate(verdict: str, line: str, report: Path) -> None:
     from gpu_simulate_test.analysis.verdict import OFF, VOID
 
     if verdict in (OFF, VOID):
-        raise GateError(f"the verdict is {line or verdict}: {report}; gate=false only reports it")
+        raise GateError(f"the verdict is {line}: {report}; gate=false only reports it")
 
 
 main = stage_main("compare_runs", run)

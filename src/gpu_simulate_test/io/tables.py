@@ -134,20 +134,22 @@ AT_REAL_SPEED = Table(
 )
 
 
-def completed_requests(times: pd.DataFrame, backend: str) -> pd.DataFrame:
-    """``request_metrics.csv`` of a run whose engine got every request on its arrival and completed it.
+def requests_on_arrival(times: pd.DataFrame, backend: str) -> pd.DataFrame:
+    """``request_metrics.csv`` of a run whose engine got every request on its arrival.
 
     Parameters
     ----------
     times : pandas.DataFrame of shape (n_requests, n_columns)
-        The columns of `REQUEST_COLUMNS` that do not follow from that.
+        The columns of `REQUEST_COLUMNS` that do not follow from that; ``error_type`` and ``error_msg`` where a request
+        may have failed.
     """
+    if "error_type" not in times:
+        times = times.assign(error_type=None, error_msg=None)
+    ok = times["error_type"].isna()
     return times.assign(
-        submit_time_ns=times["arrival_time_ns"],
+        submit_time_ns=times["arrival_time_ns"].astype("Int64").where(ok),
         ttft_ns=times["first_token_time_ns"] - times["arrival_time_ns"],
-        status="ok",
-        error_type=None,
-        error_msg=None,
+        status=ok.map({True: "ok", False: "error"}),
         is_warmup=False,
         backend=backend,
     )[list(REQUEST_COLUMNS)]

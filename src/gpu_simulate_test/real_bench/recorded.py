@@ -12,7 +12,7 @@ from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.recorded import LENGTHS, read_recorded, select
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.summary import latency_lines
-from gpu_simulate_test.io.tables import REQUEST_COLUMNS, REQUEST_METRICS, TOKEN_METRICS
+from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, requests_on_arrival
 from gpu_simulate_test.io.workload import Workload
 
 
@@ -86,17 +86,13 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
 def _requests(recorded: pd.DataFrame, backend: str) -> pd.DataFrame:
     ok = recorded["error_type"].isna()
     unknown = pd.Series(pd.NA, index=recorded.index, dtype="Int64")
-    return recorded.assign(
+    times = recorded.assign(
         request_id=np.arange(len(recorded)),
-        submit_time_ns=recorded["arrival_time_ns"].astype("Int64").where(ok),
         first_scheduled_time_ns=recorded.get("first_scheduled_time_ns", unknown),
-        ttft_ns=recorded["first_token_time_ns"] - recorded["arrival_time_ns"],
         num_decode_tokens_actual=recorded["num_decode_tokens"].where(ok, 0),
         num_preemptions=unknown,
-        status=np.where(ok, "ok", "error"),
-        is_warmup=False,
-        backend=backend,
-    )[list(REQUEST_COLUMNS)]
+    )
+    return requests_on_arrival(times, backend)
 
 
 def _tokens(recorded: pd.DataFrame) -> tuple[pd.DataFrame, int]:

@@ -23,8 +23,8 @@ from gpu_simulate_test.io.tables import (
     REQUEST_METRICS,
     SAMPLES,
     TOKEN_METRICS,
-    completed_requests,
     read_table,
+    requests_on_arrival,
     write_table,
 )
 from gpu_simulate_test.io.workload import Workload
@@ -267,7 +267,7 @@ def _request_and_token_tables(workload: Workload, result: SimResult) -> tuple[pd
     )
     latency = tokens.groupby("request_id")["token_time_ns"].diff().astype("Int64")
     tokens.insert(3, "token_latency_ns", latency)
-    return completed_requests(requests, "vidur"), tokens
+    return requests_on_arrival(requests, "vidur"), tokens
 
 
 def _iteration_table(result: SimResult, predictors: Predictors) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from gpu_simulate_test.config.schema import HardwareConfig, ModelConfig
 from gpu_simulate_test.errors import ConfigError, MachineError
 from gpu_simulate_test.io.files import read_json
 
+_CLASSES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+
 
 def check_device(hardware: HardwareConfig) -> None:
     """Raise MachineError unless this machine has the device."""
@@ -20,6 +22,15 @@ def check_device(hardware: HardwareConfig) -> None:
     name = torch.cuda.get_device_name()
     if hardware.gpu_name and hardware.gpu_name not in name:
         raise MachineError(f"wrong GPU: hardware={hardware.name} needs a {hardware.gpu_name}, this is {name}")
+
+
+def device_details(device: str) -> dict[str, str | None]:
+    """What `EngineInfo.details` says of torch and the device, whatever the engine."""
+    return {
+        "torch": torch.__version__,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else None,
+        "cuda": torch.version.cuda if device == "cuda" else None,
+    }
 
 
 def model_folder(model: ModelConfig) -> Path:
@@ -48,6 +59,7 @@ def dummy_config(model: ModelConfig) -> Any:
     """A config with our dimensions, as transformers has it, for random weights."""
     return AutoConfig.for_model(
         model.architecture,
+        architectures=[_CLASSES[model.architecture]],
         vocab_size=model.vocab_size,
         hidden_size=model.hidden_size,
         intermediate_size=model.intermediate_size,

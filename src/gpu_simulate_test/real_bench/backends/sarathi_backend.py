@@ -22,7 +22,6 @@ if not hasattr(sarathi, "LLMEngine"):
 os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"})
 
 import ray
-import torch
 from sarathi import SamplingParams
 from sarathi.config import (
     CacheConfig,
@@ -42,9 +41,8 @@ from transformers import PreTrainedTokenizerFast
 
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, ScheduledSeq, Step, Token
-from gpu_simulate_test.real_bench.backends.model import check_device, dummy_config, model_folder
+from gpu_simulate_test.real_bench.backends.model import check_device, device_details, dummy_config, model_folder
 
-_ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 _POLL_S = 1  # how often a worker that does not answer is asked whether it lives
 _STEP_LIMIT_S = 600  # kernels compile at their first call
 
@@ -107,7 +105,6 @@ def system_config(backend: BackendConfig, model: ModelConfig, hardware: Hardware
 def _describe_model(model: ModelConfig, folder: Path) -> None:
     """Its config, and a tokenizer that knows the end token alone: the engine insists on one."""
     config = dummy_config(model)
-    config.architectures = [_ARCHITECTURES[model.architecture]]
     config.rope_theta = model.rope_theta  # where transformers < 5 looks for it
     config.save_pretrained(folder)
     tokenizer = Tokenizer(WordLevel({"</s>": model.eos_token_id}, unk_token="</s>"))
@@ -232,9 +229,7 @@ class SarathiEngine:
             "scheduler": type(self._engine.scheduler).__name__,
             "attention_backend": config.worker_config.attention_backend.name,
             "watermark_blocks": self._engine.scheduler.block_manager.watermark_blocks,
-            "torch": torch.__version__,
-            "device_name": torch.cuda.get_device_name() if self._device == "cuda" else None,
-            "cuda": torch.version.cuda if self._device == "cuda" else None,
+            **device_details(self._device),
         }
         return EngineInfo(
             name="sarathi",

@@ -17,7 +17,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, Operators, ScheduledSeq, Step, Token
 from gpu_simulate_test.errors import MachineError
-from gpu_simulate_test.real_bench.backends.model import check_device, dummy_config, model_folder
+from gpu_simulate_test.real_bench.backends.model import check_device, device_details, dummy_config, model_folder
 from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,7 @@ class TransformersEngine:
             "scheduler": "fifo",
             "attn_implementation": self._model.config._attn_implementation,
             "num_threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "device_name": torch.cuda.get_device_name() if self._device == "cuda" else None,
-            "cuda": torch.version.cuda if self._device == "cuda" else None,
+            **device_details(self._device),
         }
         return EngineInfo(
             name="transformers",

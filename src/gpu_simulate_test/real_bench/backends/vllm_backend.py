@@ -25,7 +25,7 @@ from vllm.sampling_params import RequestOutputKind
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, ScheduledSeq, Step, Token
 from gpu_simulate_test.errors import ConfigError
-from gpu_simulate_test.real_bench.backends.model import check_device, dummy_config, model_folder
+from gpu_simulate_test.real_bench.backends.model import check_device, device_details, dummy_config, model_folder
 
 _COMPLETED = ("length", "stop")
 
@@ -37,19 +37,16 @@ def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig,
     if backend.num_threads is not None:
         torch.set_num_threads(backend.num_threads)
     with tempfile.TemporaryDirectory(prefix="gsim-vllm-") as scratch:
-        folder = model_folder(model) if model.weights != "dummy" else scratch
         if model.weights == "dummy":
-            config = dummy_config(model)
-            config.architectures = [_ARCHITECTURES[model.architecture]]
-            config.save_pretrained(scratch)
+            folder = scratch
+            dummy_config(model).save_pretrained(folder)
+        else:
+            folder = str(model_folder(model))
         try:
-            engine = LLMEngine.from_engine_args(_engine_args(backend, model, hardware, str(folder)))
+            engine = LLMEngine.from_engine_args(_engine_args(backend, model, hardware, folder))
         except ValueError as error:
             raise ConfigError(f"vLLM refuses these settings: {error}") from error
     return VllmEngine(engine, model, hardware, clock)
-
-
-_ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 
 
 def _engine_args(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, folder: str) -> EngineArgs:
@@ -102,9 +99,7 @@ class VllmEngine:
             "enable_prefix_caching": config.cache_config.enable_prefix_caching,
             "async_scheduling": config.scheduler_config.async_scheduling,
             "num_threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "device_name": torch.cuda.get_device_name() if self._device == "cuda" else None,
-            "cuda": torch.version.cuda if self._device == "cuda" else None,
+            **device_details(self._device),
         }
         return EngineInfo(
             name="vllm",
