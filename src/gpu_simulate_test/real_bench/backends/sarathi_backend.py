@@ -41,7 +41,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, ScheduledSeq, Step, Token
-from gpu_simulate_test.real_bench.backends.model import check_device, device_details, dummy_config, model_folder
+from gpu_simulate_test.real_bench.backends.model import device_details, dummy_config, model_folder, prepare_device
 
 _POLL_S = 1  # how often a worker that does not answer is asked whether it lives
 _STEP_LIMIT_S = 600  # kernels compile at their first call
@@ -51,7 +51,7 @@ def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig,
     """Check the device, start Ray and the engine with its worker."""
     if hardware.device != "cuda":
         raise MachineError(f"backend=sarathi needs a GPU: hardware={hardware.name} is none; use hardware=a100")
-    check_device(hardware)
+    prepare_device(hardware)
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] != "0":
         raise MachineError("Sarathi-Serve ignores CUDA_VISIBLE_DEVICES and takes GPU 0; unset it")
     start_ray()

@@ -17,7 +17,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, Operators, ScheduledSeq, Step, Token
 from gpu_simulate_test.errors import MachineError
-from gpu_simulate_test.real_bench.backends.model import check_device, device_details, dummy_config, model_folder
+from gpu_simulate_test.real_bench.backends.model import device_details, dummy_config, model_folder, prepare_device
 from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "TransformersEngine":
     """Check the device, build or load the model, start the engine."""
-    check_device(hardware)
+    prepare_device(hardware)
     if backend.num_threads is not None:
         torch.set_num_threads(backend.num_threads)
     transformers_logging.set_verbosity_error()

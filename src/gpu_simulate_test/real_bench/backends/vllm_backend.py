@@ -25,14 +25,14 @@ from vllm.sampling_params import RequestOutputKind
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, ScheduledSeq, Step, Token
 from gpu_simulate_test.errors import ConfigError
-from gpu_simulate_test.real_bench.backends.model import check_device, device_details, dummy_config, model_folder
+from gpu_simulate_test.real_bench.backends.model import device_details, dummy_config, model_folder, prepare_device
 
 _COMPLETED = ("length", "stop")
 
 
 def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "VllmEngine":
     """Check the device, build or load the model, start the engine."""
-    check_device(hardware)
+    prepare_device(hardware)
     logging.getLogger("vllm").setLevel(logging.ERROR)
     if backend.num_threads is not None:
         torch.set_num_threads(backend.num_threads)
