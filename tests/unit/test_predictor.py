@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.vidur_ext.iterations import (
     Measured,
+    fair_share,
+    first_of,
     iteration_table,
     plan_episodes,
     random_episode,
@@ -165,15 +167,47 @@ def test_no_iterations_are_an_empty_table() -> None:
 def test_a_profile_cut_short_has_seen_cheap_and_dear_bursts_and_one_held_out() -> None:
     planned = plan_episodes(REACH)
     held_out = [random_episode(REACH, 1000 + seed) for seed in range(4)]
-    order = schedule(planned, held_out, rounds=2)
-    costs = np.array([cost_of(episode) for episode, _ in order[: len(order) // 6]])
+    order = schedule([planned, planned], held_out)
+    costs = np.array([cost_of(episode) for episode, _ in order[: len(order) // 3]])
     every = np.array([cost_of(episode) for episode in planned])
-    assert costs.min() == every.min()
+    assert costs.min() < np.quantile(every, 0.1)
     assert costs.max() > np.quantile(every, 0.9)
-    assert any(is_held_out for _, is_held_out in order[: len(order) // 6])
+    assert any(is_held_out for _, is_held_out in order[: len(order) // 3])
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     assert sorted(map(str, first)) == sorted(map(str, second)), "every round runs every burst once"
     assert first != second
+
+
+def test_one_filling_of_the_cache_shows_decoding_at_every_batch_size() -> None:
+    for reach in (REACH, Reach(max_tokens=512, max_seqs=32, max_context=1024, max_cached=32768)):
+        limits = {"max_num_seqs": reach.max_seqs, "max_num_batched_tokens": reach.max_tokens}
+        engine = VirtualEngine(VirtualClock(), cost, **limits)
+        sizes: set[int] = set()
+        most_cached = 0
+        for episode in plan_episodes(reach):
+            for step in run_episode(engine, episode, vocab_size=100, clock=VirtualClock()):
+                batch = Composition.of(step.batch)
+                assert all(seq.num_cached + seq.num_tokens <= reach.max_context for seq in step.batch)
+                if not batch.num_prefill_seqs:
+                    sizes.add(batch.num_decode_seqs)
+                    most_cached = max(most_cached, batch.kv_tokens_decode)
+        assert sizes == set(range(1, reach.max_seqs + 1))
+        assert most_cached > min(reach.max_cached, reach.max_seqs * reach.max_context) / 3
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=20), st.integers(1, 5000))
+def test_a_fair_share_cuts_the_dearest_to_the_same_cost_and_spends_all(costs: list[int], total: int) -> None:
+    share = fair_share(costs, total)
+    assert sum(min(share, one) for one in costs) == pytest.approx(min(total, sum(costs)))
+
+
+def test_a_burst_too_dear_runs_with_its_first_requests() -> None:
+    dear = plan_episodes(REACH)[-3]
+    for most in (0, cost_of(dear[:1]), cost_of(dear) // 2, cost_of(dear)):
+        part = first_of(dear, most)
+        assert part == dear[: len(part)]
+        assert cost_of(part) <= most
+        assert part == dear or cost_of(dear[: len(part) + 1]) > most
 
 
 def test_what_another_process_measured_is_put_just_before_the_present() -> None:

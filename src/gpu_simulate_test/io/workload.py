@@ -195,9 +195,14 @@ def token_ids(prompt: dict[str, Any]) -> list[int] | None:
     spec = prompt.get("random_tokens")
     if ids is not None or spec is None:
         return ids
-    uniform = random.Random(f"tokens-{spec['seed']}-{prompt['prompt_id']}").random
-    span = spec["vocab_size"] - _FIRST_PLAIN_TOKEN
-    return [_FIRST_PLAIN_TOKEN + int(uniform() * span) for _ in range(spec["count"])]
+    return random_token_ids(f"tokens-{spec['seed']}-{prompt['prompt_id']}", spec["count"], spec["vocab_size"])
+
+
+def random_token_ids(seed: str, count: int, vocab_size: int) -> list[int]:
+    """Plain tokens, uniform: draws of Python's ``random.Random`` of that seed."""
+    uniform = random.Random(seed).random
+    span = vocab_size - _FIRST_PLAIN_TOKEN
+    return [_FIRST_PLAIN_TOKEN + int(uniform() * span) for _ in range(count)]
 
 
 def dump_prompts(prompts: Iterable[dict[str, Any]]) -> Iterator[str]:

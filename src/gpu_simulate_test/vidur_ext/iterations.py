@@ -1,5 +1,6 @@
 """Measuring whole engine iterations, by serving small synthetic bursts through the engine protocol."""
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -8,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.engine import Clock, Composition, Engine, EngineRequest, Step
+from gpu_simulate_test.io.workload import random_token_ids
 from gpu_simulate_test.speed import MachineSpeed
 from gpu_simulate_test.vidur_ext.operators import Reach, powers_of_two
 from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION
 
-_FIRST_PLAIN_TOKEN = 3
-_DECODE_STEPS = 6
+_DECODE_STEPS, _STEPS_A_STAIR = 6, 2
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ Episode = tuple[Arrival, ...]
 def plan_episodes(reach: Reach) -> list[Episode]:
     """Bursts that together cover what the engine can be given.
 
-    Prompts alone, whole and in chunks; several prompts in one batch; decoding at every batch size and
-    context; prompts arriving while others decode. Filling the cache for the large batches gives the
-    mixtures in between for nothing.
+    Prompts alone, whole and in chunks; several prompts in one batch; and stairs: prompts of one length that come
+    at once and stay longer one after another, so that one filling of the cache shows decoding at every batch size up
+    to the top, and the mixtures with prompts on the way up.
     """
     longest = max(1, reach.max_context - _DECODE_STEPS)
     episodes: list[Episode] = []
@@ -43,14 +44,21 @@ def plan_episodes(reach: Reach) -> list[Episode]:
             if tokens * count <= reach.max_tokens and count <= reach.max_seqs:
                 episodes.append(tuple(Arrival(0, tokens, 2) for _ in range(count)))
     episodes.append((Arrival(0, longest, _DECODE_STEPS),))
-    episodes.append((Arrival(0, max(1, longest * 2 // 3), _DECODE_STEPS),))
-    for batch in powers_of_two(reach.max_seqs):
-        for context in powers_of_two(longest, 16)[::2]:
-            if batch * (context + _DECODE_STEPS) <= reach.max_cached:
-                filling = -(-batch * context // reach.max_tokens)
-                outputs = min(_DECODE_STEPS + filling, max(2, reach.max_context - context))
-                episodes.append(tuple(Arrival(0, context, outputs) for _ in range(batch)))
+    for context in powers_of_two(max(1, reach.max_context * 3 // 4), 16)[::-2]:
+        episodes.append(_stairs(context, reach))
     return episodes
+
+
+def _stairs(context: int, reach: Reach) -> Episode:
+    stairs: list[Arrival] = []
+    cached = 0
+    for index in range(reach.max_seqs):
+        outputs = max(2, min(_DECODE_STEPS + _STEPS_A_STAIR * index, reach.max_context - context))
+        cached += context + outputs
+        if cached > reach.max_cached:
+            break
+        stairs.append(Arrival(0, context, outputs))
+    return tuple(stairs)
 
 
 def traffic_episode(lengths: Sequence[tuple[int, int]], concurrency: float, seed: int) -> Episode:
@@ -89,13 +97,28 @@ def cost(episode: Episode) -> int:
     return sum(arrival.prompt_tokens + 16 * arrival.output_tokens for arrival in episode)
 
 
+def first_of(episode: Episode, most: float) -> Episode:
+    """Its first requests, as many as cost no more than `most` together."""
+    costs = np.cumsum([cost((arrival,)) for arrival in episode])
+    return episode[: int(np.searchsorted(costs, most, side="right"))]
+
+
+def fair_share(costs: Sequence[float], total: float) -> float:
+    """How much each may cost at most so that all together cost `total`: what the cheap ones leave goes to the dear."""
+    for index, one in enumerate(ordered := sorted(costs)):
+        share = total / (len(ordered) - index)
+        if one > share:
+            return share
+        total -= one
+    return math.inf
+
+
 def run_episode(engine: Engine, episode: Episode, vocab_size: int, clock: Clock) -> Iterator[Step]:
     """Serve an episode to its end, step by step; the caller may look at the machine in between episodes.
 
     Where the engine has nothing to do before the next arrival, it sleeps for as long as the steps until then would
     have taken: a machine that wakes up is slower at first, in service as well.
     """
-    rng = random.Random(str(episode))
     pending = list(enumerate(episode))
     step_number = 0
     began_ns = clock.now_ns()
@@ -107,10 +130,7 @@ def run_episode(engine: Engine, episode: Episode, vocab_size: int, clock: Clock)
             step_number = next_step
         while pending and pending[0][1].step <= step_number:
             index, arrival = pending.pop(0)
-            tokens = [
-                _FIRST_PLAIN_TOKEN + int(rng.random() * (vocab_size - _FIRST_PLAIN_TOKEN))
-                for _ in range(arrival.prompt_tokens)
-            ]
+            tokens = random_token_ids(f"{episode}-{index}", arrival.prompt_tokens, vocab_size)
             engine.submit(EngineRequest(index, tokens, arrival.output_tokens))
         yield engine.step()
         step_number += 1
@@ -123,12 +143,14 @@ class Measured:
     Attributes
     ----------
     rows : list of dict
-        One an iteration: ``start_ns``, ``ns``, ``held_out`` (kept out of the fit), and its composition.
+        One an iteration: ``start_ns``, ``ns``, ``held_out`` (kept out of the fit that is checked), and its composition.
     speed : MachineSpeed
     bursts : int
-        Bursts done or left out, of the order that `schedule` gives.
-    left_out : int
-        Bursts that would have taken too much of the time.
+        Bursts done, of the order that `schedule` gives.
+    cut : int
+        Bursts of the first round that ran in part, or not at all, to keep to the time.
+    cost : int
+        Of what ran.
     elapsed_s : float
         Time spent, an interrupted run's included.
     """
@@ -136,7 +158,8 @@ class Measured:
     rows: list[dict[str, int]] = field(default_factory=list)
     speed: MachineSpeed = field(default_factory=MachineSpeed)
     bursts: int = 0
-    left_out: int = 0
+    cut: int = 0
+    cost: int = 0
     elapsed_s: float = 0.0
 
     def add(self, steps: Iterable[Step], *, held_out: bool = False) -> None:
@@ -159,21 +182,20 @@ class Measured:
         return replace(self, rows=rows, speed=speed)
 
 
-def schedule(planned: Sequence[Episode], held_out: Sequence[Episode], rounds: int) -> list[tuple[Episode, bool]]:
-    """In which order to run the bursts, and which are held out.
+def schedule(rounds: Sequence[Sequence[Episode]], held_out: Sequence[Episode]) -> list[tuple[Episode, bool]]:
+    """In which order to run the bursts of each round, and which are held out: the same ones in every round.
 
-    Every round runs every burst once, in another order, so that a drift or a busy neighbour spreads over all of them.
-    The first goes from coarse to fine (van der Corput's sequence over the bursts by cost): should the time not
-    suffice for all, what was measured spans the whole range.
+    Every round has another order, so that a drift or a busy neighbour spreads over all of them. The first goes from
+    coarse to fine (van der Corput's sequence over the bursts by cost), from a dear one on, which tells best how long
+    the others will take: should the time not suffice for all, what was measured spans the whole range.
     """
-    by_cost = sorted(planned, key=cost)
-    ranks = sorted(range(len(by_cost)), key=lambda rank: int(f"{rank:016b}"[::-1], 2))
+    by_cost = sorted(rounds[0], key=cost)
+    ranks = sorted(range(len(by_cost)), key=lambda rank: int(f"{rank + 1:016b}"[::-1], 2))
     order = [(by_cost[rank], False) for rank in ranks]
     for number, episode in enumerate(sorted(held_out, key=cost)):  # evenly spread, the first one early
-        order.insert(2 + number * (1 + len(planned) // len(held_out)), (episode, True))
-    everything = list(order)
-    for number in range(1, rounds):
-        again = list(everything)
+        order.insert(2 + number * (1 + len(by_cost) // len(held_out)), (episode, True))
+    for number, planned in enumerate(rounds[1:], 1):
+        again = [*((episode, False) for episode in planned), *((episode, True) for episode in held_out)]
         random.Random(number).shuffle(again)
         order += again
     return order

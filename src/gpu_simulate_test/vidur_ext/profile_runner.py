@@ -21,6 +21,8 @@ from gpu_simulate_test.vidur_ext.iterations import (
     Episode,
     Measured,
     cost,
+    fair_share,
+    first_of,
     iteration_table,
     noise_record,
     plan_episodes,
@@ -51,9 +53,9 @@ from gpu_simulate_test.vidur_ext.profiling_root import (
 
 log = logging.getLogger(__name__)
 
-_RANDOM_EPISODES, _HELD_OUT_EPISODES = 3, 1  # of each kind
+_HELD_OUT_SEED = 1000
 _MAX_CONCURRENCY = 8
-_MIN_BURSTS_LEFT = 4  # a burst may take a quarter of the time left
+_MIN_BURSTS_LEFT = 4  # after the first round, a burst may take a quarter of the time left
 _SAVE_EVERY_S = 10.0
 KEPT = "measured.json"  # of an interrupted run, to go on from
 
@@ -104,7 +106,7 @@ def profile(
     measured, missing = _profile_iterations(config, workload, engine, reach, clock, run.path / KEPT)
     speed, table = measured.speed, measured.table()
     held_out = table["held_out"] == 1
-    iteration = iteration_table(table[~held_out], speed)
+    iteration = iteration_table(table, speed)
     device, model_id = config.hardware.vidur_device, config.model.id
     bundle = bundle_dir(run.path, device, model_id)
     bundle.mkdir(parents=True)
@@ -113,7 +115,8 @@ def profile(
     tables |= {ITERATION: iteration, NOISE: noise_record(table, predictors.predict_table(table))}
     for name, frame in tables.items():
         write_profile_table(bundle / name, frame)
-    check = _check(predictors, iteration_table(table[held_out], speed))
+    without = Predictors.fit(model, iteration_table(table[~held_out], speed))
+    check = _check(without, iteration_table(table[held_out], speed))
     meta = {
         "schema_version": SCHEMA_VERSION,
         **identity(config),
@@ -158,24 +161,20 @@ def _profile_operators(
 def _profile_iterations(
     config: VidurProfileConfig, workload: Workload, engine: ProfilableEngine, reach: Reach, clock: Clock, kept: Path
 ) -> tuple[Measured, int]:
-    """Run the scheduled bursts until the time is over; also how many of one round did not fit.
+    """Run the scheduled bursts until the time is over; also how many of one round did not fit whole.
 
     What an interrupted run of the same settings left in `kept` is gone on from.
     """
     settings = config.vidur.profiling
-    planned, held_out = plan_episodes(reach), []
-    for seed in range(_RANDOM_EPISODES):
-        planned += _like_traffic(workload, reach, seed)
-    for seed in range(_HELD_OUT_EPISODES):
-        held_out += _like_traffic(workload, reach, 1000 + seed)
-    order = schedule(planned, held_out, settings.repeats)
-    one_round = len(planned) + len(held_out)
+    planned, held_out = plan_episodes(reach), _like_traffic(workload, reach, _HELD_OUT_SEED)
+    rounds = [[*planned, *_like_traffic(workload, reach, number)] for number in range(settings.repeats)]
+    order = schedule(rounds, held_out)
+    one_round = len(order) // len(rounds)
     same = {**identity(config), "engine": asdict(engine.info()), "reach": asdict(reach), "bursts": len(order)}
     list(run_episode(engine, planned[0], config.model.vocab_size, clock))  # the first one warms the engine up
     measured = _read_kept(kept, same, clock)
     before_s, started = measured.elapsed_s, time.monotonic()
     saved = started
-    done = 0  # cost
 
     def save() -> None:
         write_json(kept, {"of": same, "measured": asdict(measured)})
@@ -183,17 +182,20 @@ def _profile_iterations(
     try:
         with tqdm(total=len(order), initial=measured.bursts, desc="vidur-profile iterations", unit="burst") as bar:
             for episode, is_held_out in order[measured.bursts :]:
-                spent = time.monotonic() - started
-                left = settings.budget_s - before_s - spent
-                if left <= 0 and measured.rows:
+                left_s = settings.budget_s - measured.elapsed_s
+                if left_s <= 0 and measured.rows:
                     break
-                # One burst must not take what many others would share.
-                if not done or spent / done * cost(episode) < left / _MIN_BURSTS_LEFT:
+                whole = episode
+                if measured.cost:
+                    left = left_s * measured.cost / measured.elapsed_s
+                    others = [cost(other) for other, _ in order[measured.bursts : one_round]]
+                    episode = first_of(whole, fair_share(others, left) if others else left / _MIN_BURSTS_LEFT)
+                if measured.bursts < one_round and len(episode) < len(whole):
+                    measured.cut += 1
+                if episode:
                     measured.speed.watch(engine, clock)
                     measured.add(run_episode(engine, episode, config.model.vocab_size, clock), held_out=is_held_out)
-                    done += cost(episode)
-                elif measured.bursts < one_round:
-                    measured.left_out += 1
+                    measured.cost += cost(episode)
                 measured.bursts += 1
                 measured.elapsed_s = before_s + time.monotonic() - started
                 if time.monotonic() - saved > _SAVE_EVERY_S:
@@ -204,10 +206,10 @@ def _profile_iterations(
         save()
         raise
     kept.unlink(missing_ok=True)
-    missing = measured.left_out + max(0, one_round - measured.bursts)
+    missing = measured.cut + max(0, one_round - measured.bursts)
     if missing:
         log.warning(
-            "%d of %d kinds of bursts did not fit into %g s: batches like theirs may be extrapolated; "
+            "%d of %d kinds of bursts did not fit into %g s, or not whole: larger batches are extrapolated; "
             "raise vidur.profiling.budget_s",
             missing,
             one_round,
@@ -220,7 +222,7 @@ def _like_traffic(workload: Workload, reach: Reach, seed: int) -> list[Episode]:
     """Requests of the workload at several degrees of concurrency, and others."""
     columns = workload.lengths[["num_prefill_tokens", "num_decode_tokens"]]
     lengths = list(columns.itertuples(index=False, name=None))
-    degrees = [0.5, *powers_of_two(min(reach.max_seqs, _MAX_CONCURRENCY))]  # 0.5: idle half of the time
+    degrees = [0.5, *powers_of_two(min(reach.max_seqs, _MAX_CONCURRENCY))[::-2]]  # 0.5: idle half of the time
     return [random_episode(reach, seed), *(traffic_episode(lengths, degree, seed) for degree in degrees)]
 
 
@@ -236,7 +238,7 @@ def _read_kept(kept: Path, same: dict[str, Any], clock: Clock) -> Measured:
 
 
 def _check(predictors: Predictors, held_out: pd.DataFrame) -> dict[str, Any]:
-    """Relative error of the fitted predictor on iterations it has not seen."""
+    """Relative error of a predictor on iterations it has not seen; the profile is then fitted on them as well."""
     if held_out.empty:
         return {"iterations": 0}
     predicted = predictors.predict_table(held_out)
@@ -263,13 +265,15 @@ def _summary(config: VidurProfileConfig, root: Path, meta: dict[str, Any]) -> st
             else "this engine's operators cannot be called by themselves"
         ),
         f"- iteration points: {meta['iterations']['points']}, measured {meta['iterations']['measured']} times; "
-        f"kinds of bursts that did not fit into the time: {meta['iterations']['bursts_that_did_not_fit']}",
+        "kinds of bursts that did not fit into the time, or not whole: "
+        f"{meta['iterations']['bursts_that_did_not_fit']}",
         f"- the machine's speed wandered by {meta['drift']:.0%} meanwhile, which the times are corrected for",
     ]
     check = meta["held_out"]
     if check["iterations"]:
         lines.append(
-            f"- predictor on {check['iterations']} held-out iterations: median error {check['median_error']:+.1%}, "
+            f"- predictor fitted without them on {check['iterations']} held-out iterations: "
+            f"median error {check['median_error']:+.1%}, "
             f"median absolute error {check['median_abs_error']:.1%}, P90 {check['p90_abs_error']:.1%}, "
             f"total time {check['total_error']:+.1%}"
         )
