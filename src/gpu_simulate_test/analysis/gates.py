@@ -10,6 +10,7 @@ from gpu_simulate_test.analysis.identity import HARDWARE, look_up
 from gpu_simulate_test.analysis.load_metrics import Run, is_ok
 from gpu_simulate_test.analysis.samples import Ints, ints
 from gpu_simulate_test.analysis.verdict import MAX_FLOOR, VOID
+from gpu_simulate_test.io.tables import share_outside_profile
 
 PASSED, FLAGGED = "passed", "flagged"
 COLUMNS = ("gate", "status", "value", "detail")
@@ -170,9 +171,9 @@ def _profiled_range(sim: Run) -> Gate:
     gate = "profiled range"
     if sim.iterations is None or "in_profile" not in sim.iterations or sim.iterations.empty:
         return _not_recorded(gate, "the simulated run does not say which iterations the profile covers")
-    outside = float(1 - sim.iterations["in_profile"].mean())
+    outside = share_outside_profile(sim.iterations)
     status = VOID if outside > _VOID_OUTSIDE else FLAGGED if outside > _MAX_OUTSIDE else PASSED
-    return gate, status, _percent(outside), "of the simulated iterations are extrapolated"
+    return gate, status, _percent(outside), "of the simulated engine time is extrapolated"
 
 
 def _held_out(sim: Run) -> Gate:

@@ -25,6 +25,7 @@ from gpu_simulate_test.io.tables import (
     TOKEN_METRICS,
     read_table,
     requests_on_arrival,
+    share_outside_profile,
     write_table,
 )
 from gpu_simulate_test.io.workload import Workload
@@ -201,9 +202,8 @@ def vidur_sim(
             requests_then, _ = _request_and_token_tables(workload, run_vidur(_with_noise(predict, noise, 0)))
             run.write_table(AT_REAL_SPEED, requests_then[list(AT_REAL_SPEED.required)])
     iterations = _iteration_table(result, predictors)
-    if not iterations["in_profile"].all():
-        outside = 1 - iterations["in_profile"].mean()
-        log.warning("%.1f %% of the simulated iterations lie outside the profiled range", 100 * outside)
+    if outside := share_outside_profile(iterations):
+        log.warning("%.1f %% of the simulated engine time lies outside the profiled range", 100 * outside)
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)
     run.write_table(ITERATION_METRICS, iterations)
@@ -337,7 +337,7 @@ def _summary(
         f"{settings.num_blocks} KV blocks of {settings.block_size}",
         f"- requests: {len(requests)}; output tokens: {requests['num_decode_tokens_actual'].sum()}; "
         f"iterations: {len(iterations)}",
-        f"- iterations outside the profiled range: {1 - iterations['in_profile'].mean():.1%}",
+        f"- engine time outside the profiled range: {share_outside_profile(iterations):.1%}",
         f"- times scaled by {speed:.3f}, the machine's slowness during the real run against the profile's",
         f"- preemptions: {int(requests['num_preemptions'].sum())}",
     ]
