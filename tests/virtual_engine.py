@@ -129,6 +129,9 @@ class VirtualEngine:
             budget -= count
         return scheduled
 
+    def operators(self) -> None:
+        """Has none."""
+
     def close(self) -> None:
         self.running.clear()
 

@@ -1,7 +1,8 @@
-"""real-bench on an engine that goes wrong: ``python -m tests.integration.faulty_engine WAY overrides...``."""
+"""A stage on an engine that goes wrong: ``python -m tests.integration.faulty_engine STAGE WAY overrides...``."""
 
 import ctypes
 import datetime
+import importlib
 import itertools
 import os
 import signal
@@ -64,16 +65,14 @@ class JumpingDatetime(datetime.datetime):
 
 def main() -> None:
     """Put the engine in and run the command."""
-    way = sys.argv.pop(1)
+    stage, way = sys.argv.pop(1), sys.argv.pop(1)
     assert way in WAYS
     backends.create_engine = lambda _backend, _model, _hardware, clock: FaultyEngine(way, clock)  # type: ignore
     if way == "clock jumps":
         provenance.datetime = JumpingDatetime  # type: ignore
         time.time = lambda: JumpingDatetime.now(datetime.UTC).timestamp()
         time.time_ns = lambda: int(time.time() * 1e9)
-    from gpu_simulate_test.cli import real_bench
-
-    real_bench.main()
+    importlib.import_module(f"gpu_simulate_test.cli.{stage}").main()
 
 
 if __name__ == "__main__":

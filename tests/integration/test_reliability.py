@@ -34,13 +34,18 @@ def finished(served: tuple[str, ...]) -> Path:
     return run_dir(serve("works", *served))
 
 
-def command(way: str, *overrides: str) -> list[str]:
-    return [sys.executable, "-m", "tests.integration.faulty_engine", way, *overrides]
+def command(way: str, *overrides: str, stage: str = "real_bench") -> list[str]:
+    return [sys.executable, "-m", "tests.integration.faulty_engine", stage, way, *overrides]
 
 
-def serve(way: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+def serve(way: str, *overrides: str, stage: str = "real_bench") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(way, *overrides), cwd=project_root(), capture_output=True, text=True, timeout=120, check=False
+        command(way, *overrides, stage=stage),
+        cwd=project_root(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -63,6 +68,12 @@ def test_an_engine_that_goes_wrong(way: str, said: str, served: tuple[str, ...],
     for path in repeats:
         with pytest.raises(ArtifactError, match="incomplete run directory"):
             read_run_meta(path.with_name(f"{path.name}.new"))
+
+
+@pytest.mark.parametrize(("way", "said"), [("raises", "the engine failed: RuntimeError"), ("hangs", "is not finished")])
+def test_a_profile_of_an_engine_that_goes_wrong(way: str, said: str, served: tuple[str, ...]) -> None:
+    settings = [setting for setting in served if not setting.startswith("repeats=")]
+    assert said in error_line(serve(way, *settings, stage="vidur_profile"), MACHINE)
 
 
 def test_the_traceback_of_an_engine_is_in_the_log(served: tuple[str, ...], finished: Path) -> None:

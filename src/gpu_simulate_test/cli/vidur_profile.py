@@ -13,6 +13,7 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
     from gpu_simulate_test.real_bench.backends import create_engine
+    from gpu_simulate_test.real_bench.guard import GuardedEngine
     from gpu_simulate_test.vidur_ext.profile_runner import KEPT, profile
     from gpu_simulate_test.vidur_ext.profiling_root import check_owner
     from gpu_simulate_test.vidur_ext.recorded_profile import import_profile
@@ -29,7 +30,8 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
             import_profile(config, root, target)
         else:
             clock = MonotonicClock()
-            engine = create_engine(config.backend, config.model, config.hardware, clock)
+            started_engine = create_engine(config.backend, config.model, config.hardware, clock)
+            engine = GuardedEngine(started_engine, clock, config.request_timeout_s)
             try:
                 held_out = profile(config, workload, engine, clock, root, target)["held_out"]
             finally:

@@ -300,19 +300,28 @@ class WorkloadSpecConfig(StageConfig):
 
 
 @dataclass
-class RealBenchConfig(StageConfig):
-    """Settings of real-bench."""
+class EngineStageConfig(StageConfig):
+    """What the stages with an engine know as well."""
 
-    repeats: int = 5
     request_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
-        _at_least("repeats", self.repeats, 1)
         _above_zero("request_timeout_s", self.request_timeout_s, maximum=1_000_000)
 
 
 @dataclass
-class VidurProfileConfig(StageConfig):
+class RealBenchConfig(EngineStageConfig):
+    """Settings of real-bench."""
+
+    repeats: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("repeats", self.repeats, 1)
+
+
+@dataclass
+class VidurProfileConfig(EngineStageConfig):
     """Settings of vidur-profile."""
 
 

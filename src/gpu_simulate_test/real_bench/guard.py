@@ -2,7 +2,7 @@
 
 import threading
 
-from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, Step
+from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Operators, ProfilableEngine, Step
 from gpu_simulate_test.errors import MachineError, StageError, end_process, is_out_of_memory
 
 
@@ -11,7 +11,7 @@ class GuardedEngine:
 
     Parameters
     ----------
-    engine : Engine
+    engine : ProfilableEngine
     clock : Clock
         The one the engine is timed with.
     timeout_s : float
@@ -19,7 +19,7 @@ class GuardedEngine:
         a step that never returns ends the process, up to a fifth later: no exception reaches a thread in native code.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, timeout_s: float) -> None:
+    def __init__(self, engine: ProfilableEngine, clock: Clock, timeout_s: float) -> None:
         self._engine = engine
         self._clock = clock
         self._timeout_s = timeout_s
@@ -76,6 +76,10 @@ class GuardedEngine:
         if overdue := self._overdue(self._timeout_s):
             raise overdue
         return step
+
+    def operators(self) -> Operators | None:
+        """The engine's operators, if it lets us; they are not guarded."""
+        return self._engine.operators()
 
     def close(self) -> None:
         """Free the engine."""

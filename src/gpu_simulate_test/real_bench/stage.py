@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
-from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest
+from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, ProfilableEngine
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
@@ -69,7 +69,7 @@ def real_bench(
     record: HydraRecord,
     workload: Workload,
     path: Path,
-    start_engine: Callable[[Clock], Engine],
+    start_engine: Callable[[Clock], ProfilableEngine],
     clock: Clock,
     prepare: Callable[[RunDir], None],
 ) -> None:
