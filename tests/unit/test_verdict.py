@@ -181,6 +181,13 @@ def test_extrapolated_iterations_are_counted(tmp_path: Path, outside: int, statu
     assert gate(found, "profiled range")["status"] == status
 
 
+def test_one_long_iteration_that_is_extrapolated_weighs_by_its_time(tmp_path: Path) -> None:
+    sides = [write_run(tmp_path / kind, kind, times(20, 30)) for kind in ("real", "vidur")]
+    add_iterations(sides[1], [(i * 1000 * MS, i * 1000 * MS + (20 if i else 200) * MS, i > 0) for i in range(30)])
+    found = assess([load_run(sides[0], "real")], load_run(sides[1], "vidur"))
+    assert gate(found, "profiled range") | {"detail": ""} == {"status": "void", "value": "25.6 %", "detail": ""}
+
+
 @pytest.mark.parametrize(("failed", "status"), [([0], "flagged"), ([0, 1], "void")])
 def test_failures_are_flagged_and_many_are_void(tmp_path: Path, failed: list[int], status: str) -> None:
     real = load_run(write_run(tmp_path / "r", "real", times(20, 30), failed=failed), "real")
