@@ -173,8 +173,8 @@ def _profile_iterations(
     same = {**identity(config), "engine": asdict(engine.info()), "reach": asdict(reach), "bursts": len(order)}
     list(run_episode(engine, planned[0], config.model.vocab_size, clock))  # the first one warms the engine up
     measured = _read_kept(kept, same, clock)
-    before_s, started = measured.elapsed_s, time.monotonic()
-    saved = started
+    saved = time.monotonic()
+    began = saved - measured.elapsed_s
 
     def save() -> None:
         write_json(kept, {"of": same, "measured": asdict(measured)})
@@ -185,19 +185,19 @@ def _profile_iterations(
                 left_s = settings.budget_s - measured.elapsed_s
                 if left_s <= 0 and measured.rows:
                     break
-                whole = episode
+                part = episode
                 if measured.cost:
                     left = left_s * measured.cost / measured.elapsed_s
-                    others = [cost(other) for other, _ in order[measured.bursts : one_round]]
-                    episode = first_of(whole, fair_share(others, left) if others else left / _MIN_BURSTS_LEFT)
-                if measured.bursts < one_round and len(episode) < len(whole):
+                    rest = [cost(other) for other, _ in order[measured.bursts : one_round]]
+                    part = first_of(episode, fair_share(rest, left) if rest else left / _MIN_BURSTS_LEFT)
+                if measured.bursts < one_round and len(part) < len(episode):
                     measured.cut += 1
-                if episode:
+                if part:
                     measured.speed.watch(engine, clock)
-                    measured.add(run_episode(engine, episode, config.model.vocab_size, clock), held_out=is_held_out)
-                    measured.cost += cost(episode)
+                    measured.add(run_episode(engine, part, config.model.vocab_size, clock), held_out=is_held_out)
+                    measured.cost += cost(part)
                 measured.bursts += 1
-                measured.elapsed_s = before_s + time.monotonic() - started
+                measured.elapsed_s = time.monotonic() - began
                 if time.monotonic() - saved > _SAVE_EVERY_S:
                     saved = time.monotonic()
                     save()
