@@ -1,6 +1,5 @@
 """vLLM's V1 engine in this process, stepped one engine iteration at a time."""
 
-import logging
 import os
 import tempfile
 from typing import Any
@@ -33,7 +32,6 @@ _COMPLETED = ("length", "stop")
 def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "VllmEngine":
     """Check the device, build or load the model, start the engine."""
     prepare_device(hardware)
-    logging.getLogger("vllm").setLevel(logging.ERROR)
     if backend.num_threads is not None:
         torch.set_num_threads(backend.num_threads)
     with tempfile.TemporaryDirectory(prefix="gsim-vllm-") as scratch:
