@@ -1,4 +1,4 @@
-"""real-bench on the baseline: three repeats on an A100, every token timed."""
+"""real-bench on the baseline: five repeats on an A100, every token timed."""
 
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.io.workload import load_workload
@@ -9,10 +9,10 @@ def test_the_workload_is_served_and_every_token_is_timed() -> None:
     need_model_files()
     need_a100()
     path = run_stage("real-bench")
-    workload = load_workload(run_stage("workload-spec"))
+    workload = load_workload(run_stage("workload-spec"), MODEL_ID)
     first = load_run(path, "real")
     repeats = first.meta["repeat_run_dirs"]
-    assert repeats == [path.name, f"{path.name}-r2", f"{path.name}-r3"]
+    assert repeats == [path.name, *(f"{path.name}-r{number}" for number in range(2, 6))]
     for name in repeats:
         run = load_run(path.with_name(name), "real")  # refuses tables that contradict themselves
         assert run.missing == []

@@ -2,14 +2,14 @@
 
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.io.workload import load_workload
-from tests.manual import NUM_DECODE_TOKENS, NUM_PROMPTS, need_a100, need_model_files, run_stage
+from tests.manual import MODEL_ID, NUM_DECODE_TOKENS, NUM_PROMPTS, need_a100, need_model_files, run_stage
 
 
 def test_every_request_is_simulated_token_by_token() -> None:
     need_model_files()
     need_a100()
     path = run_stage("vidur-sim")
-    workload = load_workload(run_stage("workload-spec"))
+    workload = load_workload(run_stage("workload-spec"), MODEL_ID)
     run = load_run(path, "vidur")  # refuses tables that contradict themselves
     assert run.meta["workload_sha256"] == workload.sha256
     assert run.meta["profiling_root"] == str(run_stage("vidur-profile"))

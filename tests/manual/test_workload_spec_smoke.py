@@ -6,7 +6,7 @@ from tests.manual import MODEL_ID, NUM_DECODE_TOKENS, NUM_PROMPTS, need_model_fi
 
 def test_the_shipped_prompts_become_a_workload() -> None:
     need_model_files()
-    workload = load_workload(run_stage("workload-spec"))
+    workload = load_workload(run_stage("workload-spec"), MODEL_ID)
     assert workload.meta["model"] == MODEL_ID
     assert workload.meta["tokenizer_ref"].startswith(f"{MODEL_ID} tokenizer.json sha256:")
     assert len(workload) == NUM_PROMPTS

@@ -61,7 +61,7 @@ def test_nothing_is_lost_and_every_time_is_in_order(lengths: list[tuple[int, int
 def test_tokens_are_contiguous_and_made_by_an_iteration(lengths: list[tuple[int, int]], gap_ns: int) -> None:
     metrics = serve(lengths, gap_ns)
     for request_id, tokens in metrics.tokens.groupby("request_id"):
-        assert tokens["token_index"].tolist() == list(range(lengths[int(request_id)][1]))  # type: ignore[call-overload]
+        assert tokens["token_index"].tolist() == list(range(lengths[int(request_id)][1]))
         assert tokens["token_latency_ns"].isna().tolist() == [True] + [False] * (len(tokens) - 1)
         assert (tokens["token_latency_ns"].dropna() >= 0).all()
     ends = metrics.iterations.set_index("iteration_id")["end_time_ns"]
