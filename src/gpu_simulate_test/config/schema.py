@@ -11,15 +11,18 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value} is not known: choose one of {', '.join(allowed)}")
 
 
-def _above_zero(key: str, value: float | None, maximum: float = float("inf")) -> None:
-    if value is not None and not 0 < value <= maximum:  # so that a NaN is refused as well
-        limit = "" if maximum == float("inf") else f" and at most {maximum:,.0f}"
-        raise ConfigError(f"{key}={value} is out of range: it must be above 0{limit}")
+# What a setting may be at most, where nothing else limits it.
+MAX_REQUESTS = 10_000_000
+MAX_TOKENS = 10_000_000
+MAX_ARRIVAL_NS = 100 * 365 * 86_400 * 10**9  # of the last request; int64 ends at 292 years
+_MAX_SECONDS = 1e9
+_MAX_SCALE = 1e6
+_MAX_SEED = 2**63 - 1
 
 
-def _at_least(key: str, value: float | None, minimum: float) -> None:
-    if value is not None and value < minimum:
-        raise ConfigError(f"{key}={value} is out of range: it must be at least {minimum}")
+def _within(key: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:  # so that a NaN is refused as well
+        raise ConfigError(f"{key}={value} is out of range: it must be from {low:,.15g} to {high:,.15g}")
 
 
 @dataclass
@@ -50,7 +53,13 @@ class ModelConfig:
         _one_of("model.weights", self.weights, ("pretrained", "dummy"))
         _one_of("model.tokenizer", self.tokenizer, ("source", "example_prompts"))
         for key in ("num_layers", "num_q_heads", "num_kv_heads", "head_dim", "hidden_size", "intermediate_size"):
-            _at_least(f"model.{key}", getattr(self, key), 1)
+            _within(f"model.{key}", getattr(self, key), 1, MAX_TOKENS)
+        _within("model.vocab_size", self.vocab_size, 4, MAX_TOKENS)  # the first three are special
+        _within("model.max_position_embeddings", self.max_position_embeddings, 1, MAX_TOKENS)
+        _within("model.eos_token_id", self.eos_token_id, 0, MAX_TOKENS)
+        _within("model.rope_theta", self.rope_theta, 1e-6, 1e15)
+        _within("model.rms_norm_eps", self.rms_norm_eps, 0, 1)
+        _within("model.seed", self.seed, -_MAX_SEED, _MAX_SEED)
 
 
 @dataclass
@@ -69,6 +78,8 @@ class HardwareConfig:
     def __post_init__(self) -> None:
         _one_of("hardware.device", self.device, ("cpu", "cuda"))
         _one_of("hardware.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        _within("hardware.fp16_tflops", self.fp16_tflops, 1, MAX_TOKENS)
+        _within("hardware.total_memory_gb", self.total_memory_gb, 1, MAX_TOKENS)
 
 
 @dataclass
@@ -83,11 +94,10 @@ class ArrivalConfig:
 
     def __post_init__(self) -> None:
         _one_of("workload.arrival.kind", self.kind, ("fixed_interval", "poisson", "gamma", "ramp", "trace"))
-        _at_least("workload.arrival.inter_arrival_ns", self.inter_arrival_ns, 0)
-        if self.kind in ("poisson", "gamma", "ramp"):
-            _above_zero("workload.arrival.rate_per_s", self.rate_per_s)
-        _above_zero("workload.arrival.cv", self.cv)
-        _above_zero("workload.arrival.end_rate_per_s", self.end_rate_per_s)
+        _within("workload.arrival.inter_arrival_ns", self.inter_arrival_ns, 0, MAX_ARRIVAL_NS)
+        _within("workload.arrival.rate_per_s", self.rate_per_s, 1e-9, 1e9)
+        _within("workload.arrival.cv", self.cv, 1e-3, 1e3)
+        _within("workload.arrival.end_rate_per_s", self.end_rate_per_s, 1e-9, 1e9)
         if self.kind == "ramp" and self.end_rate_per_s is None:
             raise ConfigError("workload.arrival.end_rate_per_s is missing: workload.arrival.kind=ramp needs it")
 
@@ -108,17 +118,16 @@ class LengthConfig:
 
     def check(self, key: str) -> None:
         """Raise ConfigError where two settings contradict each other; `key` is the name of `high`."""
-        _at_least(key, self.high, 1)
-        _at_least(f"{key}_min", self.low, 1)
+        _within(key, self.high, 1, MAX_TOKENS)
+        _within(f"{key}_min", self.low, 1, MAX_TOKENS)
         low = self.low or 1
         if low > self.high:
             raise ConfigError(f"{key}_min={low} is above {key}={self.high}")
         if (self.median is None) != (self.sigma is None):
             raise ConfigError(f"{key}_median and {key}_sigma go together: both make the lengths lognormal")
-        if self.median is not None and not low <= self.median <= self.high:
-            raise ConfigError(f"{key}_median={self.median} is out of range: it must be from {low} to {self.high}")
-        _at_least(f"{key}_sigma", self.sigma, 0)
-        _at_least(f"{key}_zipf", self.zipf, 0)
+        _within(f"{key}_median", self.median, low, self.high)
+        _within(f"{key}_sigma", self.sigma, 0, 10)
+        _within(f"{key}_zipf", self.zipf, 0, 20)
         if self.median is not None and self.zipf is not None:
             raise ConfigError(f"{key}_median and {key}_zipf exclude each other: lengths are lognormal or Zipf")
 
@@ -147,7 +156,8 @@ class WorkloadConfig:
     num_decode_tokens_sigma: float | None = None
     num_decode_tokens_zipf: float | None = None
     trace: str | None = None  # trace only, as all that follows: a file of recorded requests
-    trace_columns: dict[str, str] | None = None  # of a CSV of one's own: what is in which column
+    trace_columns: dict[str, str] | None = None  # of a table of one's own: what is in which column
+    trace_time_unit: str | None = None  # s | ms | us | ns, where the format does not say it
     trace_start_s: float | None = None  # a window, seconds since the first request
     trace_end_s: float | None = None
     trace_time_scale: float = 1.0  # gaps are multiplied by it
@@ -157,7 +167,10 @@ class WorkloadConfig:
         _one_of("workload.source", self.source, ("prompts", "synthetic", "trace"))
         if self.arrival.kind == "trace" and self.source != "trace":
             raise ConfigError("workload.arrival.kind=trace needs workload.source=trace: only a trace has arrivals")
-        _at_least("workload.num_requests", self.num_requests, 1)
+        _within("workload.num_requests", self.num_requests, 1, MAX_REQUESTS)
+        _within("workload.seed", self.seed, -_MAX_SEED, _MAX_SEED)
+        if self.trace_time_unit is not None:
+            _one_of("workload.trace_time_unit", self.trace_time_unit, ("s", "ms", "us", "ns"))
         needed = {"prompts": ("prompts",), "synthetic": ("num_requests", "num_prefill_tokens"), "trace": ("trace",)}
         for key in needed[self.source]:
             if getattr(self, key) is None:
@@ -165,11 +178,12 @@ class WorkloadConfig:
         if self.num_prefill_tokens is not None:
             self.prefill_lengths.check("workload.num_prefill_tokens")
         self.decode_lengths.check("workload.num_decode_tokens")
-        _at_least("workload.trace_start_s", self.trace_start_s, 0)
+        _within("workload.trace_start_s", self.trace_start_s, 0, _MAX_SECONDS)
+        _within("workload.trace_end_s", self.trace_end_s, 0, _MAX_SECONDS)
         if self.trace_end_s is not None and self.trace_end_s <= (self.trace_start_s or 0):
             raise ConfigError(f"workload.trace_end_s={self.trace_end_s} is not after workload.trace_start_s")
-        _above_zero("workload.trace_time_scale", self.trace_time_scale)
-        _above_zero("workload.trace_length_scale", self.trace_length_scale)
+        _within("workload.trace_time_scale", self.trace_time_scale, 1 / _MAX_SCALE, _MAX_SCALE)
+        _within("workload.trace_length_scale", self.trace_length_scale, 1 / _MAX_SCALE, _MAX_SCALE)
         if self.trace_time_scale != 1 and self.arrival.kind != "trace":
             raise ConfigError("workload.trace_time_scale needs workload.arrival.kind=trace: it scales recorded gaps")
 
@@ -219,8 +233,8 @@ class BackendConfig:
         _one_of("backend.name", self.name, ("transformers", "vllm", "sarathi", "recorded"))
         _one_of("backend.batching", self.batching, ("continuous", "sequential"))
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "num_threads"):
-            _at_least(f"backend.{key}", getattr(self, key), 1)
-        _at_least("backend.warmup_requests", self.warmup_requests, 0)
+            _within(f"backend.{key}", getattr(self, key), 1, 1_000_000_000)
+        _within("backend.warmup_requests", self.warmup_requests, 0, MAX_REQUESTS)
 
     @property
     def batch_cap(self) -> int:
@@ -237,8 +251,8 @@ class ProfilingConfig:
     budget_s: float  # time for the whole-iteration part
 
     def __post_init__(self) -> None:
-        _at_least("vidur.profiling.repeats", self.repeats, 2)
-        _at_least("vidur.profiling.budget_s", self.budget_s, 1)
+        _within("vidur.profiling.repeats", self.repeats, 2, 10_000)
+        _within("vidur.profiling.budget_s", self.budget_s, 1, 1_000_000)
 
 
 @dataclass
@@ -271,7 +285,7 @@ class VidurConfig:
     samples: int
 
     def __post_init__(self) -> None:
-        _at_least("vidur.samples", self.samples, 0)
+        _within("vidur.samples", self.samples, 0, 10_000)
 
 
 @dataclass
@@ -306,7 +320,7 @@ class EngineStageConfig(StageConfig):
     request_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
-        _above_zero("request_timeout_s", self.request_timeout_s, maximum=1_000_000)
+        _within("request_timeout_s", self.request_timeout_s, 1e-3, 1_000_000)
 
 
 @dataclass
@@ -317,7 +331,7 @@ class RealBenchConfig(EngineStageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least("repeats", self.repeats, 1)
+        _within("repeats", self.repeats, 1, 10_000)
 
 
 @dataclass
@@ -343,7 +357,7 @@ class SloConfig:
 
     def __post_init__(self) -> None:
         for key, limit in asdict(self).items():
-            _above_zero(f"slo.{key}", limit)
+            _within(f"slo.{key}", limit, 1e-6, _MAX_SECONDS)
 
 
 @dataclass
@@ -358,7 +372,7 @@ class CompareRunsConfig(StageConfig):
     slo: SloConfig = field(default_factory=SloConfig)
 
     def __post_init__(self) -> None:
-        _at_least("tolerance", self.tolerance, 0)
+        _within("tolerance", self.tolerance, 0, 10)
 
 
 STAGES: dict[str, type[StageConfig]] = {

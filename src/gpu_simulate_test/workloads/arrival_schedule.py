@@ -1,11 +1,13 @@
 """Arrival schedules, in integer nanoseconds and the same on any machine."""
 
 from decimal import Context, Decimal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_simulate_test.config.schema import ArrivalConfig
+from gpu_simulate_test.config.schema import MAX_ARRIVAL_NS, ArrivalConfig
+from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.workloads.draws import Floats, gammas, ln, uniforms
 
 Ints = npt.NDArray[np.int64]
@@ -30,13 +32,18 @@ def inter_arrivals(arrival: ArrivalConfig, num_requests: int, seed: int) -> Ints
     -------
     numpy.ndarray of shape (num_requests,), int64
         Nanoseconds.
+
+    Raises
+    ------
+    ConfigError
+        They are longer than a hundred years together.
     """
     if arrival.kind == "fixed_interval":
-        gaps = np.full(num_requests, arrival.inter_arrival_ns, dtype=np.int64)
+        gaps = _whole(np.full(num_requests, arrival.inter_arrival_ns, dtype=np.int64))
     elif arrival.kind == "gamma":
         shape = 1 / (arrival.cv * arrival.cv)
         scale = 1e9 / arrival.rate_per_s / shape
-        gaps = np.floor(gammas(shape, f"gamma-{seed}", num_requests) * scale).astype(np.int64)
+        gaps = _whole(np.floor(gammas(shape, f"gamma-{seed}", num_requests) * scale))
     else:
         rates = np.full(num_requests, arrival.rate_per_s)
         if arrival.end_rate_per_s is not None and arrival.kind == "ramp":
@@ -47,6 +54,22 @@ def inter_arrivals(arrival: ArrivalConfig, num_requests: int, seed: int) -> Ints
     return gaps
 
 
+def _whole(gaps: npt.NDArray[Any]) -> Ints:
+    """Gaps as integers, which their sum must not pass.
+
+    Raises
+    ------
+    ConfigError
+        They are longer than a hundred years together.
+    """
+    years = gaps[1:].sum(dtype=np.float64) / 1e9 / 86_400 / 365
+    if not years * 365 * 86_400 * 1e9 <= MAX_ARRIVAL_NS:
+        raise ConfigError(
+            f"the requests would arrive over {years:.3g} years: raise workload.arrival.rate_per_s, or ask for fewer"
+        )
+    return gaps.astype(np.int64)
+
+
 def _exponential_ns(mean_ns: Floats, seed: int) -> Ints:
     """Inverse-transform sampling, -ln(1 - u) x mean (Devroye 1986, II.2), rounded down.
 
@@ -55,7 +78,7 @@ def _exponential_ns(mean_ns: Floats, seed: int) -> Ints:
     """
     uniform = uniforms(seed, len(mean_ns))
     draws = -ln(1.0 - uniform) * mean_ns
-    gaps = np.floor(draws).astype(np.int64)
+    gaps = _whole(np.floor(draws))
     for index in np.flatnonzero(np.abs(draws - np.rint(draws)) <= draws * _DOUBT):
         gaps[index] = int(-_LN.ln(Decimal(1 - float(uniform[index]))) * Decimal(float(mean_ns[index])))
     return gaps
