@@ -79,7 +79,7 @@ def test_requests_are_read_in_order_of_arrival_in_nanoseconds(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "change", [{"input_toks": 0}, {"first_token_ts": None}, {"queued_ts": "soon"}, {"last_token_ts": 1.0}]
+    "change", [{"input_toks": 0}, {"last_token_ts": None}, {"queued_ts": "soon"}, {"last_token_ts": 1.0}]
 )
 def test_a_request_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     with pytest.raises(ArtifactError, match=r"requests\.jsonl"):

@@ -182,14 +182,17 @@ def test_a_trace_without_answers_is_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ({"request_throughput": 2.0}, "--save-detailed"),
+        ({"request_throughput": 2.0, "tokenizer_id": "m"}, "--save-detailed"),
         ([vllm(), vllm()], "several results"),
         (vllm(itls=[[0.1]]), "malformed"),
         (vllm(ttfts=[0.02, "soon", 0.0]), "malformed"),
-        (vllm(input_lens=[30, None, 10]), "request 2: num_prefill_tokens"),
-        (vllm(ttfts=[0.02, -0.02, 0.0]), "request 2: first_token_time_ns is before"),
-        (aiperf()[:1], "no recorded requests"),
-        ([*aiperf(), {"metadata": {"request_start_ns": 5}, "metrics": {}}], "line 5"),
+        (vllm(input_lens=[30, None, 10]), "request 2: input_lens is missing"),
+        (vllm(ttfts=[0.02, -0.02, 0.0]), "request 2: ttfts -0.02 is out of range"),
+        (aiperf()[:1], "no request in it"),
+        (
+            [*aiperf(), {"metadata": {"request_start_ns": 5}, "metrics": {}}],
+            "request 4: request_start_ns is more than ten years from others",
+        ),
         (guidellm() | {"benchmarks": []}, "0 benchmarks"),
         (guidellm() | {"benchmarks": guidellm()["benchmarks"] * 2}, "2 benchmarks"),
         ({"benchmarks": [{"requests": {}, "metrics": {"request_totals": {"total": 9}}}]}, "0 of 9"),

@@ -9,6 +9,12 @@ from typing import Any, BinaryIO
 from gpu_simulate_test.errors import ArtifactError, MachineError
 
 
+def check_regular(path: Path) -> None:
+    """Raise ArtifactError for a pipe or a device: a file that somebody gives is read more than once."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ArtifactError(f"not a file: {path}: what comes through a pipe can be read only once; write it to a file")
+
+
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name beside it, sync it, rename it.
 

@@ -14,6 +14,7 @@ import pandas as pd
 from gpu_simulate_test.config.ids import file_sha256, stable_id
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.files import check_regular
 from gpu_simulate_test.io.run_dir import WORKLOAD_META, read_run_meta
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS, read_table
 
@@ -66,6 +67,7 @@ def workload_path(config: StageConfig) -> Path:
         if config.workload.source == key:
             file = identity[key]
             try:
+                check_regular(Path(file))
                 identity[key] = file_sha256(Path(file))
             except OSError as error:
                 raise ConfigError(f"cannot read {key}: {file}: {error.strerror}") from error

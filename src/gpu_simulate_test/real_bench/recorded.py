@@ -34,7 +34,7 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
     if backend.requests is None:
         raise ConfigError("backend.requests is missing: name the file of recorded requests")
     source = Path(backend.requests)
-    recorded = read_recorded(source, config.workload.trace_columns)
+    recorded = read_recorded(source, config.workload.trace_columns, config.workload.trace_time_unit)
     if missing := [name for name in ("first_token_time_ns", "completion_time_ns") if name not in recorded]:
         raise ArtifactError(f"requests without answers: {source}: no {', '.join(missing)}; name the result of a run")
     unscaled = replace(config.workload, trace_time_scale=1.0, trace_length_scale=1.0)

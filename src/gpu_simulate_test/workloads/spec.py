@@ -11,7 +11,7 @@ import pandas as pd
 from gpu_simulate_test.config.schema import HydraRecord, StageConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
-from gpu_simulate_test.io.recorded import is_conversations
+from gpu_simulate_test.io.recorded.conversations import is_conversations
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS
 from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, dump_random_prompts, workload_sha256

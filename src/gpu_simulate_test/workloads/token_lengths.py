@@ -65,9 +65,13 @@ def encoder(model: ModelConfig) -> Callable[[str], list[int]]:
     else:
         file = _source_file(model)
         if file is None:
+            need = (
+                f"{model.path}/tokenizer.json; run the bootstrap script under models/"
+                if model.path
+                else "set model.path"
+            )
             raise MachineError(
-                f"tokenizer of {model.id} is missing: {model.path}/tokenizer.json; run the bootstrap script under "
-                "models/, or use workload=synthetic, which needs none"
+                f"tokenizer of {model.id} is missing: {need}, or use workload=synthetic, which needs none"
             )
         tokenizer = Tokenizer.from_file(str(file))
     return lambda text: list(tokenizer.encode(text).ids)

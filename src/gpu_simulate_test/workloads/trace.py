@@ -32,11 +32,13 @@ def load_trace(workload: WorkloadConfig, max_tokens: int) -> tuple[Ints, Ints, I
     """
     assert workload.trace is not None  # the config's own check
     source = Path(workload.trace)
-    chosen, left_out = select(read_recorded(source, workload.trace_columns), workload, max_tokens, source)
+    requests = read_recorded(source, workload.trace_columns, workload.trace_time_unit)
+    chosen, left_out = select(requests, workload, max_tokens, source)
     prefill, decode = (chosen[name].to_numpy(dtype=np.int64) for name in LENGTHS)
-    arrival = chosen["arrival_time_ns"].to_numpy(dtype=np.int64)
-    recorded = workload.arrival.kind == "trace"
-    gaps = np.diff(arrival, prepend=0) if recorded else inter_arrivals(workload.arrival, len(chosen), workload.seed)
+    if workload.arrival.kind == "trace":
+        gaps = np.diff(chosen["arrival_time_ns"].to_numpy(dtype=np.int64), prepend=0)
+    else:
+        gaps = inter_arrivals(workload.arrival, len(chosen), workload.seed)
     return prefill, decode, gaps, left_out
 
 
@@ -63,6 +65,10 @@ def load_conversations(
     source = Path(workload.trace)
     if workload.arrival.kind == "trace":
         raise ConfigError(f"conversations have no arrivals: {source}; set workload.arrival.kind=poisson or another")
+    if workload.trace_time_unit is not None or workload.trace_columns is not None:
+        raise ConfigError(
+            f"conversations have no times and no columns: {source}; leave trace_time_unit and _columns out"
+        )
     if (workload.trace_start_s, workload.trace_end_s, workload.trace_length_scale) != (None, None, 1):
         raise ConfigError(f"conversations have no times, and texts no scale: {source}; leave the window and scales out")
     encode, max_tokens = encoder(model), model.max_position_embeddings

@@ -1,89 +1,200 @@
-"""What every reader of recorded requests gives, and its checks."""
+"""What every reader of recorded requests gives, and what of it cannot be.
 
-from pathlib import Path
+A reader gives a table: columns by name, a value a request. Of times and lengths these names are known, the times with
+their unit at the end, ``_s``, ``_ms``, ``_us`` or ``_ns``:
+
+``num_prefill_tokens``, ``num_decode_tokens``
+``arrival_time``, ``first_scheduled_time``, ``first_token_time``, ``completion_time``
+    Of one clock.
+``queue``, ``ttft``, ``e2e``
+    The last three, since the arrival.
+``token_gaps``, ``token_times``
+    A list for each request: between what came after one another, or when it came.
+``error``, ``error_type``
+    See `gpu_simulate_test.io.recorded.text.failure`.
+"""
+
+from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.config.schema import MAX_TOKENS
+from gpu_simulate_test.io.recorded.numbers import MAX_LATENCY_NS, MAX_SPAN_NS, Ints, Malformed, Mask, Rows, quantity
+from gpu_simulate_test.io.recorded.text import failure
 
 LENGTHS = ("num_prefill_tokens", "num_decode_tokens")
 # In the order in which they happen.
 TIMES = ("arrival_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "completion_time_ns")
+POINTS = tuple(name.removesuffix("_ns") for name in TIMES)
+DURATIONS = {"queue": POINTS[1], "ttft": POINTS[2], "e2e": POINTS[3]}
+CHUNKS = ("token_gaps", "token_times")
+
+_LONELY_NS = 3600 * 10**9
+_CLOCK_ERROR_NS = 1000  # a float of seconds since 1970 is good to a quarter of a microsecond
 
 
-def since(values: pd.Series, start: float, ns_per_unit: float) -> pd.Series:
-    """Times as Int64 nanoseconds since `start`; missing where they are, and where they are no time.
+def finished(rows: Rows) -> pd.DataFrame:
+    """Requests in order of arrival, times in ns since the first; what cannot be is refused.
 
-    The difference of two floats of a clock is exact where their absolute nanoseconds are not.
-    """
-    times = (values - start) * ns_per_unit
-    return times.where(times.abs() < 2.0**62).round().astype("Int64")
-
-
-def finished(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Requests in order of arrival, times since the first, failed ones without any; what cannot be is refused.
+    Returns
+    -------
+    pandas.DataFrame of shape (n_requests, n_columns)
+        See `gpu_simulate_test.io.recorded.read_recorded`.
 
     Raises
     ------
-    ArtifactError
-        No request, an arrival or a length missing or impossible, or times out of order; the first such request is named
-        by its number in the file.
+    Malformed
+        The first such request is named by its number in the file, and the field.
     """
-    if frame.empty:
-        raise ArtifactError(f"no recorded requests: {path}")
-    frame = frame.reset_index(drop=True)
-    if "error_type" not in frame:
-        frame = frame.assign(error_type=None, error_msg=None)
-    failed = frame["error_type"].notna().to_numpy(dtype=bool)
-    served = "completion_time_ns" in frame
-    _refuse(frame["arrival_time_ns"].isna(), "an arrival that is missing or no number", path)
-    for name in LENGTHS:
-        numbers = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        numbers = np.where(failed & ~(numbers >= 1), 1, numbers)
-        bad = ~(numbers == np.rint(numbers)) | (numbers < (1 if served else 0))
-        _refuse(bad, f"{name} is missing, below 1 or no whole number", path)
-        frame[name] = numbers.astype(np.int64)
-    start = int(frame["arrival_time_ns"].min())
-    before = frame["arrival_time_ns"]
-    for name in TIMES:
-        if name in frame:
-            times = frame[name] if name == TIMES[0] else frame[name].mask(failed)
-            _refuse(times.isna() & ~failed, f"{name} is missing, and the request has not failed", path)
-            _refuse((times < before).fillna(False), f"{name} is before what comes first", path)
-            before = times.fillna(before)
-            frame[name] = times - start
-    frame["arrival_time_ns"] = frame["arrival_time_ns"].astype("int64")
-    if "token_times_ns" in frame:
-        gone = failed | frame["token_times_ns"].isna().to_numpy(dtype=bool)
-        frame["token_times_ns"] = pd.Series(
-            [None if none else one - start for one, none in zip(frame["token_times_ns"], gone, strict=True)],
-            dtype=object,
-        )
-    return frame.sort_values("arrival_time_ns", kind="stable", ignore_index=True)
+    if not rows.size:
+        raise Malformed("no request in it")
+    names = _names(rows)
+    served = bool({POINTS[3], *CHUNKS} & names.keys())
+    types, messages = _errors(rows)
+    failed = np.array([one is not None for one in types], dtype=bool)
+    prefill, no_prefill = rows.counts(LENGTHS[0], MAX_TOKENS)
+    decode, no_decode = rows.counts(LENGTHS[1], MAX_TOKENS)
+    if served:
+        for index in np.flatnonzero(~failed & (decode == 0)):
+            types[index], messages[index] = "error", "no output token"
+        failed |= decode == 0
+        if failed.all():
+            raise Malformed(f"every request failed; the first: {messages[0]}")
+        rows.refuse(~failed & ~no_prefill & (prefill == 0), LENGTHS[0], "is 0, and the request has not failed")
+        prefill, decode = (np.where(failed, np.maximum(counts, 1), counts) for counts in (prefill, decode))
+    for name, missing in ((LENGTHS[0], no_prefill), (LENGTHS[1], no_decode)):
+        rows.refuse(missing & ~failed, name, "is missing")
+    frame = pd.DataFrame({LENGTHS[0]: prefill, LENGTHS[1]: decode})
+    frame = frame.assign(error_type=pd.Series(types, dtype=object), error_msg=pd.Series(messages, dtype=object))
+    if POINTS[0] not in names and not served:
+        return frame
+    start = _add_arrivals(frame, rows, names, served=served)
+    _add_times(frame, rows, names, start, failed)
+    return frame.sort_values(TIMES[0], kind="stable", ignore_index=True) if TIMES[0] in frame else frame
 
 
-def _refuse(bad: Any, what: str, path: Path) -> None:
-    mask: npt.NDArray[np.bool_] = np.asarray(bad, dtype=bool)
-    if mask.any():
-        raise ArtifactError(f"malformed recorded requests: {path}: request {int(np.flatnonzero(mask)[0]) + 1}: {what}")
+def _names(rows: Rows) -> dict[str, str]:
+    """From what a column says to its name."""
+    names: dict[str, str] = {}
+    for name in rows.table:
+        kind = quantity(name)[0]
+        other = names.setdefault(DURATIONS.get(kind, kind), name)
+        if other != name:
+            raise Malformed(f"{rows.field(other)} and {rows.field(name)} are two columns for one quantity")
+    return names
 
 
-def times_of_tokens(first_ns: int, gaps_ns: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64] | None:
-    """Times of the output tokens of a request, in ns; None unless the source has one time for each of them.
+def _errors(rows: Rows) -> tuple[list[str | None], list[str | None]]:
+    nothing: list[None] = [None] * rows.size
+    errors, kinds = (rows.table.get(name, nothing) for name in ("error", "error_type"))
+    told = [failure(*one) for one in zip(errors, kinds, strict=True)] if errors or kinds else []
+    return [kind for kind, _ in told], [message for _, message in told]
 
-    Parameters
-    ----------
-    first_ns : int
-        When the first came.
-    gaps_ns : numpy.ndarray of shape (n_chunks - 1,)
-        Time between what came; a server that is ahead of its client sends several tokens at once.
-    count : int
-        Output tokens.
+
+def _add_arrivals(frame: pd.DataFrame, rows: Rows, names: dict[str, str], *, served: bool) -> tuple[Any, int]:
+    """Add ``arrival_time_ns`` where it was recorded; the first, in the column's own unit, and that in ns."""
+    name = names.get(POINTS[0])
+    if name is None:
+        return 0, 1
+    values, missing = rows.clock(name)
+    rows.refuse(missing, name, "is missing")
+    start, unit = values.min().item(), quantity(name)[1]
+    far = np.abs(values - np.median(values)) if (values.max().item() - start) * unit > MAX_SPAN_NS else np.zeros(1)
+    rows.refuse((far > 0) & (far == far.max()), name, "is more than ten years from others: of another clock?")
+    arrival, _ = rows.since(name, start, unit)
+    if served and rows.size > 2:  # a request is waited for, so all came within hours
+        order = np.argsort(arrival, kind="stable")
+        first, second, last_but_one, last = arrival[order[[0, 1, -2, -1]]]
+        alone = ((order[0], second - first, last - second), (order[-1], last - last_but_one, last_but_one - first))
+        for index, gap, rest in alone:
+            lonely = (np.arange(rows.size) == index) & (gap > max(_LONELY_NS, 10 * rest))
+            rows.refuse(lonely, name, f"is {gap / 3.6e12:.1f} hours away from all others: of another clock?")
+    frame[TIMES[0]] = arrival
+    return start, unit
+
+
+def _add_times(frame: pd.DataFrame, rows: Rows, names: dict[str, str], start: tuple[Any, int], failed: Mask) -> None:
+    """Add the other times; without recorded arrivals, those since each request's own."""
+    arrival: Ints = frame[TIMES[0]].to_numpy() if TIMES[0] in frame else np.zeros(rows.size, dtype=np.int64)
+    times: dict[str, tuple[Ints, Mask]] = {}
+    for point in POINTS[1:]:
+        if name := names.get(point):
+            if quantity(name)[0] in DURATIONS:
+                late, missing = rows.durations(name)
+                times[point] = arrival + late, missing | failed
+            else:
+                moment, missing = rows.since(name, *start)
+                times[point] = moment, missing | failed
+    if chunks := next((names[kind] for kind in CHUNKS if kind in names), None):
+        frame["token_times_ns"] = _add_chunks(times, rows, chunks, start, arrival, frame[LENGTHS[1]].to_numpy(), failed)
+    before, last = arrival, names.get(POINTS[0], "")
+    for point in (one for one in POINTS if one in times):
+        moment, missing = times[point]
+        name = names.get(point) or chunks or point
+        if point == POINTS[2]:
+            missing = missing | (moment == arrival)  # nothing is served in no time: it was not measured
+        rows.refuse(~missing & (moment < before - _CLOCK_ERROR_NS), name, f"is before {rows.field(last)}")
+        rows.refuse(~missing & (moment - arrival > MAX_LATENCY_NS), name, "is more than a day after the arrival")
+        if point == POINTS[3]:
+            rows.refuse(missing & ~failed, name, "is missing, and the request has not failed")
+        moment = np.where(missing, before, np.maximum(moment, before))
+        frame[f"{point}_ns"] = pd.arrays.IntegerArray(moment, missing)
+        before, last = moment, name if not missing.all() else last
+    if chunks:
+        gone = frame[TIMES[2]].isna()
+        frame["token_times_ns"] = frame["token_times_ns"].where(~gone, None)
+
+
+def _add_chunks(
+    times: dict[str, tuple[Ints, Mask]],
+    rows: Rows,
+    name: str,
+    start: tuple[Any, int],
+    arrival: Ints,
+    decode: Ints,
+    failed: Mask,
+) -> pd.Series:
+    """Complete the times by those of what came, chunk by chunk; the times of tokens where a chunk is one.
+
+    A client sees chunks of text, not tokens. Where a request has as many chunks as output tokens, they are its tokens.
     """
-    if len(gaps_ns) + 1 != count:
-        return None
-    steps = np.concatenate([[0], np.rint(gaps_ns).astype(np.int64)])
-    return first_ns + np.cumsum(steps)
+    lists = [[] if gone or one is None else one for one, gone in zip(rows.table[name], failed, strict=True)]
+    for number, one in enumerate(lists, start=1):
+        if not isinstance(one, list):
+            raise Malformed(f"request {number}: {rows.field(name)} is no list: {ascii(one)[:40]}")
+    counts = np.array([len(one) for one in lists])
+    ends = np.cumsum(counts)
+    flat = Rows({name: list(chain.from_iterable(lists))}, rows.fields, np.repeat(np.arange(rows.size), counts))
+    if name.startswith("token_times"):
+        moment, missing = flat.since(name, *start)
+        gaps = np.diff(moment, prepend=0)
+        heads = (ends - counts)[counts > 0]
+        first = np.array(arrival)
+        first[counts > 0] = moment[heads]
+        gaps[heads] = 0
+        flat.refuse(gaps < 0, name, "decreases")
+        times[POINTS[2]] = first, counts == 0
+        came = counts
+    else:
+        gaps, missing = flat.durations(name)
+        came = counts + 1
+    flat.refuse(missing, name, "holds a null")
+    first, unknown = times[POINTS[2]]
+    total = np.concatenate([[0], np.cumsum(gaps)])
+    spans = total[ends] - total[ends - counts]
+    if POINTS[3] not in times:
+        times[POINTS[3]] = first + spans, unknown
+    whole = ~failed & ~unknown & (came == decode)
+    several = ~failed & (decode > 1)
+    if several.any() and (came[several] <= 1).all():  # each answer came in one piece: it was not streamed
+        times[POINTS[2]] = first, np.ones(rows.size, dtype=bool)
+        whole[:] = False
+    times[POINTS[3]] = np.where(whole, first + spans, times[POINTS[3]][0]), times[POINTS[3]][1]
+    tokens = pd.Series([None] * rows.size, dtype=object)
+    skip = 0 if name.startswith("token_times") else 1
+    for index in map(int, np.flatnonzero(whole)):
+        steps = gaps[ends[index] - counts[index] : ends[index]]
+        tokens[index] = first[index] + np.cumsum(np.concatenate([np.zeros(skip, dtype=np.int64), steps]))
+    return tokens
