@@ -135,7 +135,7 @@ def _dispatch_lag(comparison: Comparison, repeats: Sequence[Run]) -> Gate:
     table = comparison.percentiles
     median = float(table.loc[(table["metric"] == "ttft") & (table["statistic"] == "p50"), "real_ns"].iloc[0])
     if len(lags) < len(repeats) or not median > 0:
-        return _not_recorded("dispatch lag", "the real run has no submission times or no iterations")
+        return _not_recorded("dispatch lag", "the real run has no submission times, iterations or TTFT")
     p99 = max(float(np.percentile(lag, 99)) for lag in lags)
     status = FLAGGED if p99 > _MAX_LAG * median else PASSED
     detail = f"P99, {_percent(p99 / median)} of the median TTFT (flagged above {_percent(_MAX_LAG)})"
