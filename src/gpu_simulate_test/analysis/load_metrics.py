@@ -1,6 +1,7 @@
 """Read the metrics of a run and refuse what contradicts itself; real and simulated runs alike."""
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -245,11 +246,9 @@ def _check_times(check: _Check, requests: pd.DataFrame) -> None:
     """Demand that times of ok requests follow each other, and that TTFT counts from the arrival."""
     done = requests[is_ok(requests)]
     ids, name = done["request_id"], REQUEST_METRICS.filename
-    before, earlier = done["arrival_time_ns"], "arrival_time_ns"
-    for column in _TIMELINE:
-        if column in done:
-            check.refuse((done[column] < before).fillna(False), ids, f"{column} is before {earlier}", name)
-            before, earlier = done[column].fillna(before), column
+    known = [column for column in ("arrival_time_ns", *_TIMELINE) if column in done]
+    for earlier, column in combinations(known, 2):
+        check.refuse((done[column] < done[earlier]).fillna(False), ids, f"{column} is before {earlier}", name)
     ttft = done["first_token_time_ns"] - done["arrival_time_ns"]
     differs = (done["ttft_ns"] != ttft).fillna(done["ttft_ns"].isna() != ttft.isna())
     check.refuse(differs, ids, "ttft_ns is not first_token_time_ns - arrival_time_ns", name)

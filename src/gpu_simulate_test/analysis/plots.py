@@ -103,7 +103,7 @@ def _cdf_figure(comparison: Comparison, metric: str) -> Figure:
     figure.text(0.09, 0.90, of_what, fontsize=9.5, color="#5b6774")
     _style(axes)
     if why_not is not None:
-        axes.text(0.5, 0.45, f"no values: {why_not}", ha="center", color=INK)
+        axes.text(0.5, 0.61, why_not, ha="center", color=INK)
         axes.set_xticks([])
         return figure
     for side, values in (("real", comparison.real_values[metric]), ("sim", comparison.sim_values[metric])):

@@ -296,7 +296,7 @@ def _distances(assessment: Assessment) -> list[dict[str, str]]:
     return [
         {
             "title": TITLES[row["metric"]],
-            "ks": "" if np.isnan(row["ks"]) else f"{row['ks']:.3f}",
+            "ks": NOT_JUDGED if np.isnan(row["ks"]) else f"{row['ks']:.3f}",
             "wasserstein": _ms(row["wasserstein_ns"], groups[row["metric"]]),
         }
         for row in assessment.distances.to_dict("records")
