@@ -14,6 +14,7 @@ from gpu_simulate_test.analysis.attribution import Attribution
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.analysis.report import comparison_table, verdict_line
 from gpu_simulate_test.analysis.stage import compare_runs
+from gpu_simulate_test.analysis.trace import phases
 from gpu_simulate_test.cli import real_bench, vidur_profile, vidur_sim, workload_spec
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ArtifactError
@@ -180,6 +181,16 @@ def test_what_is_there_still_has_to_agree(tmp_path: Path, column: str, value: ob
     edit_csv(path / "request_metrics.csv", set_cell(7, column, value))
     with pytest.raises(ArtifactError, match=f"{what}: .*: request 7; run real-bench again"):
         load_run(path, "real")
+
+
+def test_a_request_may_lack_its_first_iteration_as_well(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "r", "real", REAL, unstreamed=SOME)
+    edit_csv(path / "request_metrics.csv", set_cell(7, "first_scheduled_time_ns", ""))
+    spans = [phases(request) for request in load_run(path, "real").requests.iloc[[6, 7]].to_dict("records")]
+    assert [[name for name, _, _ in one] for one in spans] == [
+        ["queue", "prefill", "decode"],
+        ["queue and prefill and decode"],
+    ]
 
 
 def test_a_recorded_run_without_first_tokens_goes_all_the_way(tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ class Run:
         Its ``run_meta.json``.
     requests : pandas.DataFrame of shape (n_requests, n_columns)
         Request metrics in ns, failed requests included, by ascending ``request_id``. ``completion_time_ns`` is
-        always there; an optional time column that the run lacks is not. ``first_token_time_ns`` and ``ttft_ns`` of a
-        request that completed may be missing where ``tokens`` has no rows: its answer was not streamed.
+        always there; an optional time column that the run lacks is not. Where ``tokens`` has no rows, a request
+        that completed may lack its ``first_scheduled_time_ns``, and its ``first_token_time_ns`` and ``ttft_ns``: its
+        answer was not streamed.
     tokens : pandas.DataFrame of shape (n_tokens, n_columns)
         Token metrics in ns of the ``ok`` requests, by ascending ``request_id`` and ``token_index``.
         ``token_latency_ns`` is missing at token 0. No rows where the run did not record when each token was made.
@@ -109,7 +110,7 @@ def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]
                 f"first token of {unknown:,} of {ok.sum():,} requests, so their TTFT and TPOT (no first_token_time_ns, "
                 "as when answers are not streamed)"
             )
-        _check_presence(check, requests, ok, may_miss=("first_token_time_ns", "ttft_ns"))
+        _check_presence(check, requests, ok, may_miss=("first_scheduled_time_ns", "first_token_time_ns", "ttft_ns"))
     else:
         requests = _match_tokens(check, requests, tokens)
     _check_times(check, requests)
