@@ -25,6 +25,7 @@ def write_run(
     num_decode_tokens: Sequence[int] | None = None,
     failed: Sequence[int] = (),
     warmup: Sequence[int] = (),
+    unstreamed: Sequence[int] = (),
     foreign: bool = False,
     **meta: Any,
 ) -> Path:
@@ -42,6 +43,8 @@ def write_run(
         As asked; 16 and the number of tokens made when not given.
     failed, warmup : sequence of int
         Ids of failed requests (their tokens are not written) and of warm-up requests.
+    unstreamed : sequence of int
+        Ids of requests whose answer came in one piece. With any, no tokens are written.
     foreign : bool
         Only the columns that a foreign table must have, 0 as the latency of the first token.
     **meta
@@ -52,6 +55,7 @@ def write_run(
     requests, tokens = [], []
     for position, (request_id, times) in enumerate(zip(ids, token_times_ns, strict=True)):
         ok = request_id not in failed
+        first = times[0] if ok and request_id not in unstreamed else None
         arrival = arrival_ns[position] if arrival_ns is not None else position * 1000 * MS
         requests.append(
             {
@@ -59,8 +63,8 @@ def write_run(
                 "arrival_time_ns": arrival,
                 "submit_time_ns": arrival if ok else None,
                 "first_scheduled_time_ns": arrival if ok else None,
-                "first_token_time_ns": times[0] if ok else None,
-                "ttft_ns": times[0] - arrival if ok else None,
+                "first_token_time_ns": first,
+                "ttft_ns": None if first is None else first - arrival,
                 "completion_time_ns": times[-1] if ok else None,
                 "num_prefill_tokens": num_prefill_tokens[position] if num_prefill_tokens is not None else 16,
                 "num_decode_tokens": num_decode_tokens[position] if num_decode_tokens is not None else len(times),
@@ -73,7 +77,7 @@ def write_run(
                 "backend": "fake",
             }
         )
-        for index, time in enumerate(times if ok else []):
+        for index, time in enumerate(times if ok and not unstreamed else []):
             latency = time - times[index - 1] if index else (0 if foreign else None)
             tokens.append((request_id, index, time, latency))
     types = {name: "Int64" for name in REQUEST_COLUMNS if name.endswith(("_ns", "_preemptions"))}

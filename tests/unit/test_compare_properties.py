@@ -27,13 +27,16 @@ def compared(
     *,
     asked: list[int] | None = None,
     failed: Sequence[int] = (),
+    unstreamed: Sequence[int] = (),
     allow_mismatch: bool = False,
 ) -> Comparison:
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for run_type, requests, ids in (("real", real, ()), ("vidur", sim, failed)):
             times = [np.cumsum([1000 * MS * i + ttft, *gaps]).tolist() for i, (ttft, gaps) in enumerate(requests)]
-            path = write_run(Path(folder) / run_type, run_type, times, num_decode_tokens=asked, failed=ids)
+            path = write_run(
+                Path(folder) / run_type, run_type, times, num_decode_tokens=asked, failed=ids, unstreamed=unstreamed
+            )
             runs.append(load_run(path, run_type))
     return compare(*runs, allow_mismatch=allow_mismatch)
 
@@ -49,6 +52,23 @@ def test_a_run_compared_with_itself_is_zero_everywhere(requests: list[Request]) 
     errors = comparison.per_request.filter(like="error_")
     assert ((errors == 0) | errors.isna()).all(axis=None)
     assert (errors[["error_ttft_ns", "error_e2e_ns"]] == 0).all(axis=None)
+
+
+@few
+@given(REQUESTS, st.data())
+def test_a_run_compared_with_itself_is_zero_wherever_it_was_measured(
+    requests: list[Request], data: st.DataObject
+) -> None:
+    unstreamed = data.draw(st.sets(st.integers(0, len(requests) - 1), min_size=1))
+    comparison = compared(requests, requests, unstreamed=sorted(unstreamed))
+    table = comparison.percentiles
+    known = table["n_real"] > 0
+    assert (table.loc[known, "error_ns"] == 0).all()
+    assert set(table.loc[~known, "metric"]) == comparison.unjudged.keys()
+    frame = comparison.per_request
+    assert frame.index[frame["error_ttft_ns"].isna()].tolist() == sorted(unstreamed)
+    assert (frame["error_ttft_ns"].dropna() == 0).all()
+    assert (frame["error_e2e_ns"] == 0).all()
 
 
 @few

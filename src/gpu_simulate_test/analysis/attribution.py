@@ -36,7 +36,8 @@ class Attribution:
     Attributes
     ----------
     per_request : dict of str to pandas.DataFrame of shape (n_pairs, n_parts)
-        By metric (e2e, ttft); columns are `PARTS`, ns. A row sums to the request's difference.
+        By metric (e2e, ttft); columns are `PARTS`, ns. A row sums to the request's difference. Only requests whose
+        difference is known, and no metric without one.
     """
 
     per_request: dict[str, pd.DataFrame]
@@ -118,10 +119,14 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     then = then.loc[latencies["request_id"]]
     per_request = {}
     for metric in METRICS:
-        of_real, of_sim = ints(latencies[f"{metric}_ns"]), ints(other[f"{metric}_ns"])
-        at_real_speed = ints(then[_END_OF[metric]]) - arrival
+        known = (latencies[f"{metric}_ns"].notna() & other[f"{metric}_ns"].notna()).to_numpy()
+        if not known.any():
+            continue
+        of_real, of_sim = (ints(side.loc[known, f"{metric}_ns"]) for side in (latencies, other))
+        since = arrival[known]
+        at_real_speed = ints(then[_END_OF[metric]])[known] - since
         per_request[metric] = timeline.parts(
-            arrival, submit, arrival + of_real, of_sim - of_real, of_sim - at_real_speed
+            since, submit[known], since + of_real, of_sim - of_real, of_sim - at_real_speed
         )
     return Attribution(per_request)
 

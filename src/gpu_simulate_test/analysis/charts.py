@@ -22,11 +22,12 @@ from gpu_simulate_test.analysis.plots import (
     taken_over,
 )
 from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats
+from gpu_simulate_test.analysis.trace import phases
 
 # Above this many points a browser draws faster with WebGL than with SVG.
 _SVG_LIMIT = 5000
 _DASHED = {"color": "#8a96a3", "width": 1.2, "dash": "dash"}
-_PHASES = {  # real, simulated
+_PHASES = {  # real, simulated; spans that were not told apart have the colours of the last
     "queue": ("#b9c2cc", "#d5dae0"),
     "prefill": ("#6f9ed1", "#f0b27a"),
     "decode": (COLOURS["real"], COLOURS["sim"]),
@@ -47,10 +48,10 @@ def interactive_figures(assessment: Assessment, real: Run, sim: Run) -> dict[str
     known = [metric for metric in METRICS if len(comparison.real_values[metric])]
     figures = {f"cdf-{metric}": _interactive_cdf(comparison, metric) for metric in known}
     figures |= {f"qq-{metric}": _quantiles(comparison, metric) for metric in known}
-    figures["scatter-e2e"] = _scatter(comparison, "e2e")
-    figures["scatter-ttft"] = _scatter(comparison, "ttft")
+    figures |= {f"scatter-{metric}": _scatter(comparison, metric) for metric in ("e2e", "ttft") if metric in known}
     figures["error-prompt"] = _error_by_prompt(comparison)
-    figures["error-position"] = _error_by_position(assessment.positions)
+    if len(assessment.positions):
+        figures["error-position"] = _error_by_position(assessment.positions)
     figures["timeline-slowest"] = _slowest(comparison, real, sim)
     return figures
 
@@ -128,9 +129,11 @@ def _slowest(comparison: Comparison, real: Run, sim: Run) -> go.Figure:
     figure = _figure(f"The {len(ids)} slowest requests of the real run", "ms since arrival", "")
     labels = [f"{request_id} {side}" for request_id in ids for side in ("real", "sim")]
     rows = [_phases(run, request_id) for request_id in ids for run in (real, sim)]
-    for phase, colours in _PHASES.items():
+    found = {phase for row in rows for phase in row}
+    for phase in sorted(found, key=lambda name: [list(_PHASES).index(part) for part in name.split(" and ")]):
+        colours = _PHASES[phase.rpartition(" ")[2]]
         figure.add_bar(
-            x=[row[phase] for row in rows],
+            x=[row.get(phase, 0.0) for row in rows],
             y=labels,
             orientation="h",
             name=phase,
@@ -143,12 +146,9 @@ def _slowest(comparison: Comparison, real: Run, sim: Run) -> go.Figure:
 
 
 def _phases(run: Run, request_id: int) -> dict[str, float]:
-    """Milliseconds a request queued, prefilled and decoded; without its first iteration, prefill holds the queue."""
+    """Milliseconds of each phase of a request."""
     row = run.requests[run.requests["request_id"] == request_id].iloc[0]
-    arrival, first, done = (int(row[f"{name}_time_ns"]) for name in ("arrival", "first_token", "completion"))
-    scheduled = int(row.get("first_scheduled_time_ns", arrival))
-    spans = {"queue": scheduled - arrival, "prefill": first - scheduled, "decode": done - first}
-    return {phase: span / NS_PER_MS for phase, span in spans.items()}
+    return {phase: (end - begin) / NS_PER_MS for phase, begin, end in phases(row.to_dict())}
 
 
 def _diagonal(figure: go.Figure, real: Floats, sim: Floats) -> None:
@@ -183,7 +183,7 @@ def _interactive_cdf(comparison: Comparison, metric: str) -> go.Figure:
 
 
 def _scatter(comparison: Comparison, metric: str) -> go.Figure:
-    frame = comparison.per_request
+    frame = comparison.per_request.dropna(subset=f"error_{metric}_ns")
     real, sim = _ms(frame[f"real_{metric}_ns"]), _ms(frame[f"sim_{metric}_ns"])
     figure = _figure(f"{metric.upper()} of each request", "real, ms", "simulated, ms")
     _diagonal(figure, real, sim)

@@ -22,6 +22,7 @@ from gpu_simulate_test.analysis.samples import (
     Measured,
     ints,
     measure,
+    of_the_same_requests,
     statistics,
 )
 from gpu_simulate_test.errors import ArtifactError
@@ -50,12 +51,14 @@ class Comparison:
         ``real_<metric>_ns``, ``sim_<metric>_ns``, ``error_<metric>_ns`` for ttft, tpot, e2e and e2e_per_token.
         A real time is the mean over the repeats. The mean TBT of a request is its TPOT.
     real_values, sim_values : dict of str to ndarray of shape (n_values,)
-        Every value of each metric in ns, those that are undefined left out; the repeats, and the simulations with
-        noise, are pooled.
+        Every value of each metric in ns, those that are undefined in some run left out of all; the repeats, and the
+        simulations with noise, are pooled.
     real, sim : Measured
         Latencies of the first repeat and of the simulated run, without noise, request by request.
     notes : list of str
         Every caveat a reader has to know, one sentence each.
+    unjudged : dict of str to str
+        Why a metric has no values, by metric.
     """
 
     percentiles: pd.DataFrame
@@ -65,6 +68,7 @@ class Comparison:
     real: Measured
     sim: Measured
     notes: list[str]
+    unjudged: dict[str, str]
 
     @property
     def num_repeats(self) -> int:
@@ -109,9 +113,15 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     for run, rows in zip([*runs, sim], [*real_rows, sim_rows], strict=True):
         if run.tokens.empty and (ints(rows["num_decode_tokens_actual"]) != num_tokens).any():
             raise ArtifactError(f"output lengths differ, and the time of each token is not known: {run.path}")
-    of_real = [measure(run, rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)]
-    of_sim = measure(sim, sim_rows, num_tokens)
-    sampled = [measure(sample, _rows(sample, ids), num_tokens) for sample in sim.samples] or [of_sim]
+    measured = of_the_same_requests(
+        [
+            *(measure(run, rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)),
+            measure(sim, sim_rows, num_tokens),
+            *(measure(sample, _rows(sample, ids), num_tokens) for sample in sim.samples),
+        ]
+    )
+    of_real, of_sim = measured[: len(runs)], measured[len(runs)]
+    sampled = measured[len(runs) + 1 :] or [of_sim]
     notes = [note for rules in all_rules for note in rules.notes]
     for run, side in ((real, "real"), (sim, "simulated")):
         if run.missing:
@@ -126,7 +136,25 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
         of_real[0],
         of_sim,
         list(dict.fromkeys(notes)),  # what every repeat says is said once
+        {name: _why_not(name, runs, sim, num_tokens) for name in METRICS if not len(of_sim.samples[name].values)},
     )
+
+
+def _why_not(metric: str, runs: Sequence[Run], sim: Run, num_tokens: Ints) -> str:
+    """Why no compared request has the metric in every run."""
+    if metric != "ttft" and (num_tokens == 1).all():
+        return "every request made one token"
+
+    def lacks(run: Run) -> bool:
+        return run.tokens.empty if metric == "tbt" else bool(run.requests["first_token_time_ns"].isna().all())
+
+    of_real, of_sim = any(map(lacks, runs)), lacks(sim)
+    if not (of_real or of_sim):
+        return "no request has it in every run"
+    who = (
+        "neither run recorded" if of_real and of_sim else f"the {'real' if of_real else 'simulated'} run did not record"
+    )
+    return f"{who} {'the times of tokens' if metric == 'tbt' else 'first tokens, as when answers are not streamed'}"
 
 
 @dataclass(frozen=True)
@@ -281,10 +309,12 @@ def _per_request(real_rows: pd.DataFrame, sim_rows: pd.DataFrame, real: list[Mea
     for name in PER_REQUEST_METRICS:
         of_sim, of_real = sim.latencies[f"{name}_ns"], [one.latencies[f"{name}_ns"] for one in real]
         # One run stays in whole nanoseconds.
-        mean = of_real[0] if len(of_real) == 1 else sum(of_real) / len(of_real)
-        columns[f"real_{name}_ns"] = mean
-        columns[f"sim_{name}_ns"] = of_sim
-        columns[f"error_{name}_ns"] = of_sim - mean
+        mean = of_real[0] if len(of_real) == 1 else sum(of_real[1:], of_real[0]) / len(of_real)
+        error = of_sim - mean
+        known = error.notna()
+        columns[f"real_{name}_ns"] = mean.where(known)
+        columns[f"sim_{name}_ns"] = of_sim.where(known)
+        columns[f"error_{name}_ns"] = error
     return pd.DataFrame(columns)
 
 

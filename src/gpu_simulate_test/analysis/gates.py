@@ -50,6 +50,7 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
         _same("workload", real, sim, "workload_sha256", if_unknown=VOID),
         _same("model", real, sim, "model"),
         _same("hardware", real, sim, *HARDWARE),
+        *_arrivals(real),
         _token_counts(comparison),
         _failures([*repeats, sim]),
         _dispatch_lag(comparison, repeats),
@@ -82,6 +83,13 @@ def _same(gate: str, real: Run, sim: Run, *keys: str, if_unknown: str = FLAGGED)
     if values[0] != values[1]:
         return gate, VOID, f"{of_real}, {of_sim}", "the two runs differ"
     return gate, PASSED, of_real, "the same in both runs"
+
+
+def _arrivals(real: Run) -> list[Gate]:
+    """A gate only for a run that was recorded without them."""
+    if real.meta.get("arrivals_recorded", True):
+        return []
+    return [_not_recorded("arrivals", "those of the workload were taken, so that queues need not be the real ones")]
 
 
 def _token_counts(comparison: Comparison) -> Gate:
@@ -135,7 +143,7 @@ def _dispatch_lag(comparison: Comparison, repeats: Sequence[Run]) -> Gate:
     table = comparison.percentiles
     median = float(table.loc[(table["metric"] == "ttft") & (table["statistic"] == "p50"), "real_ns"].iloc[0])
     if len(lags) < len(repeats) or not median > 0:
-        return _not_recorded("dispatch lag", "the real run has no submission times or no iterations")
+        return _not_recorded("dispatch lag", "the real run has no submission times, iterations or TTFT")
     p99 = max(float(np.percentile(lag, 99)) for lag in lags)
     status = FLAGGED if p99 > _MAX_LAG * median else PASSED
     detail = f"P99, {_percent(p99 / median)} of the median TTFT (flagged above {_percent(_MAX_LAG)})"

@@ -1,6 +1,7 @@
 """Read the metrics of a run and refuse what contradicts itself; real and simulated runs alike."""
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class Run:
         Its ``run_meta.json``.
     requests : pandas.DataFrame of shape (n_requests, n_columns)
         Request metrics in ns, failed requests included, by ascending ``request_id``. ``completion_time_ns`` is
-        always there; an optional time column that the run lacks is not.
+        always there; an optional time column that the run lacks is not. Where ``tokens`` has no rows, a request
+        that completed may lack its ``first_scheduled_time_ns``, and its ``first_token_time_ns`` and ``ttft_ns``: its
+        answer was not streamed.
     tokens : pandas.DataFrame of shape (n_tokens, n_columns)
         Token metrics in ns of the ``ok`` requests, by ascending ``request_id`` and ``token_index``.
         ``token_latency_ns`` is missing at token 0. No rows where the run did not record when each token was made.
@@ -101,7 +104,13 @@ def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]
     requests = requests[~_is_warmup(requests)].reset_index(drop=True)
     if tokens.empty and "completion_time_ns" in requests:
         missing.append(f"time of each token, so TBT ({TOKEN_METRICS.filename} has no rows)")
-        _check_presence(check, requests, is_ok(requests))
+        ok = is_ok(requests)
+        if unknown := int(requests["first_token_time_ns"].isna().to_numpy(dtype=bool)[ok].sum()):
+            missing.append(
+                f"first token of {unknown:,} of {ok.sum():,} requests, so their TTFT and TPOT (no first_token_time_ns, "
+                "as when answers are not streamed)"
+            )
+        _check_presence(check, requests, ok, may_miss=("first_scheduled_time_ns", "first_token_time_ns", "ttft_ns"))
     else:
         requests = _match_tokens(check, requests, tokens)
     _check_times(check, requests)
@@ -222,13 +231,15 @@ def _in_order(tokens: pd.DataFrame) -> pd.DataFrame:
     return tokens.reset_index(drop=True)
 
 
-def _check_presence(check: _Check, requests: pd.DataFrame, ok: npt.NDArray[np.bool_]) -> None:
-    """Demand of an ok request every time its table has a column for, of a failed one none."""
+def _check_presence(
+    check: _Check, requests: pd.DataFrame, ok: npt.NDArray[np.bool_], may_miss: tuple[str, ...] = ()
+) -> None:
+    """Demand of an ok request every time its table has a column for, but `may_miss`; of a failed one none."""
     ids, name = requests["request_id"], REQUEST_METRICS.filename
     for column in (*_TIMELINE, "ttft_ns"):
         if column in requests:
             empty = requests[column].isna().to_numpy(dtype=bool)
-            check.refuse(ok & empty, ids, f"an ok request without {column}", name)
+            check.refuse(ok & empty & (column not in may_miss), ids, f"an ok request without {column}", name)
             check.refuse(~ok & ~empty, ids, f"a failed request with a {column}", name)
 
 
@@ -236,10 +247,9 @@ def _check_times(check: _Check, requests: pd.DataFrame) -> None:
     """Demand that times of ok requests follow each other, and that TTFT counts from the arrival."""
     done = requests[is_ok(requests)]
     ids, name = done["request_id"], REQUEST_METRICS.filename
-    before, earlier = done["arrival_time_ns"], "arrival_time_ns"
-    for column in _TIMELINE:
-        if column in done:
-            check.refuse(done[column] < before, ids, f"{column} is before {earlier}", name)
-            before, earlier = done[column], column
+    known = [column for column in ("arrival_time_ns", *_TIMELINE) if column in done]
+    for earlier, column in combinations(known, 2):
+        check.refuse((done[column] < done[earlier]).fillna(False), ids, f"{column} is before {earlier}", name)
     ttft = done["first_token_time_ns"] - done["arrival_time_ns"]
-    check.refuse(done["ttft_ns"] != ttft, ids, "ttft_ns is not first_token_time_ns - arrival_time_ns", name)
+    differs = (done["ttft_ns"] != ttft).fillna(done["ttft_ns"].isna() != ttft.isna())
+    check.refuse(differs, ids, "ttft_ns is not first_token_time_ns - arrival_time_ns", name)

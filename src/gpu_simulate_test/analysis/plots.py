@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats, empirical_cdf
+from gpu_simulate_test.analysis.verdict import NOT_JUDGED
 from gpu_simulate_test.io.files import write_atomic
 
 TITLES = {
@@ -97,12 +98,13 @@ def _cdf_figure(comparison: Comparison, metric: str) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.09, 0.32, 0.83, 0.56))
     figure.text(0.09, 0.94, TITLES[metric], fontsize=13, fontweight="bold", color=INK)
-    figure.text(
-        0.09, 0.90, f"real against simulated, n = {taken_over(comparison, metric)}", fontsize=9.5, color="#5b6774"
-    )
+    why_not = comparison.unjudged.get(metric)
+    of_what = f"real against simulated, n = {taken_over(comparison, metric)}" if why_not is None else NOT_JUDGED
+    figure.text(0.09, 0.90, of_what, fontsize=9.5, color="#5b6774")
     _style(axes)
-    if not len(comparison.real_values[metric]):
-        axes.text(0.5, 0.5, "no value: every request made one token", ha="center", color=INK)
+    if why_not is not None:
+        axes.text(0.5, 0.61, why_not, ha="center", color=INK)
+        axes.set_xticks([])
         return figure
     for side, values in (("real", comparison.real_values[metric]), ("sim", comparison.sim_values[metric])):
         axes.step(*steps(values), where="post", color=COLOURS[side], linewidth=1.9, label=side)

@@ -24,7 +24,15 @@ from gpu_simulate_test.analysis.plots import NS_PER_MS, TITLES, counted, decimal
 from gpu_simulate_test.analysis.samples import METRICS
 from gpu_simulate_test.analysis.slo import written
 from gpu_simulate_test.analysis.trace import trace_json
-from gpu_simulate_test.analysis.verdict import MAX_FLOOR, OFF, TOO_NOISY, VOID, WITHIN_FLOOR, WITHIN_TOLERANCE
+from gpu_simulate_test.analysis.verdict import (
+    MAX_FLOOR,
+    NOT_JUDGED,
+    OFF,
+    TOO_NOISY,
+    VOID,
+    WITHIN_FLOOR,
+    WITHIN_TOLERANCE,
+)
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.tables import write_table
 
@@ -131,10 +139,12 @@ def verdict_line(assessment: Assessment) -> str:
         f"{NAMES[row['metric']]} {row['statistic'].upper()} {percent(row['relative_error'])}"
         for row in rows.to_dict("records")
     ]
-    if assessment.verdict not in (OFF, WITHIN_TOLERANCE):
-        return assessment.verdict
-    more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
-    return f"{assessment.verdict} ({', '.join(worst[:3])}{more})"
+    line = assessment.verdict
+    if line in (OFF, WITHIN_TOLERANCE):
+        more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
+        line += f" ({', '.join(worst[:3])}{more})"
+    unjudged = [NAMES[metric] for metric in assessment.comparison.unjudged]
+    return f"{line}; {', '.join(unjudged)} {NOT_JUDGED}" if unjudged else line
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -143,7 +153,8 @@ def comparison_table(comparison: Comparison) -> str:
     Returns
     -------
     str
-        Fixed-width lines of at most 100 characters, no newline at the end. An undefined figure is blank.
+        Fixed-width lines of at most 100 characters, no newline at the end. An undefined figure is blank. Below, why a
+        metric is not judged.
     """
     header = f"{'metric':<12}{'':<5}{'real ms':>12}{'sim ms':>12}{'error ms':>12}{'error':>11}{'floor':>9}{'n':>9}"
     lines = [f"{header}  verdict"]
@@ -152,6 +163,9 @@ def comparison_table(comparison: Comparison) -> str:
             name, n = (group["name"], f"{group['n']:,}") if index == 0 else ("", "")
             cells = f"{row['real']:>12}{row['sim']:>12}{row['error']:>12}{row['relative']:>11}{row['floor']:>9}"
             lines.append(f"{name:<12}{row['statistic']:<5}{cells}{n:>9}  {row['verdict']}")
+    for reason in dict.fromkeys(comparison.unjudged.values()):
+        names = [NAMES[metric] for metric, why_not in comparison.unjudged.items() if why_not == reason]
+        lines.append(f"{', '.join(names)} {NOT_JUDGED}: {reason}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -163,7 +177,7 @@ def _context(assessment: Assessment, real: Run, sim: Run) -> dict[str, Any]:
         "headline": headline(assessment),
         "verdict": assessment.verdict,
         "verdict_line": verdict_line(assessment),
-        "tiles": [{"name": group["name"], **group["rows"][0]} for group in groups],
+        "tiles": [{"name": group["name"], "over": group["over"], **group["rows"][0]} for group in groups],
         "compared": compared(real, sim),
         "table": groups,
         "slo": written(assessment.slo),
@@ -195,7 +209,8 @@ def _limits(assessment: Assessment) -> list[str]:
         limits.append(
             "A request meets an objective when its latency is at most the limit; its TBT is the mean time between its "
             "tokens. One that failed meets none. Goodput counts those that do, for each second from the first arrival "
-            "to the last completion. Objectives are no part of the verdict."
+            "to the last completion. Where the latency of some request was not recorded, neither is judged. "
+            "Objectives are no part of the verdict."
         )
     if assessment.comparison.percentiles["sim_low_ns"].notna().any():
         limits.append(
@@ -241,7 +256,7 @@ def _table(comparison: Comparison) -> list[dict[str, Any]]:
                 "name": NAMES[metric],
                 "title": TITLES[metric],
                 "n": int(rows["n_real"].iloc[0]),
-                "over": taken_over(comparison, metric),
+                "over": comparison.unjudged.get(metric) or taken_over(comparison, metric),
                 "rows": written,
             }
         )
@@ -255,8 +270,9 @@ def _attribution(attribution: Attribution | str) -> list[dict[str, str]]:
     return [
         {
             "part": part,
-            **{f"{metric}_ms": _ms(rows[metric, part]["mean_ns"], 3, sign=True) for metric in ("e2e", "ttft")},
-            **{f"{metric}_share": _percent(rows[metric, part]["share"]) for metric in ("e2e", "ttft")},
+            **{f"{metric}_{figure}": "" for metric in ("e2e", "ttft") for figure in ("ms", "share")},
+            **{f"{metric}_ms": _ms(rows[metric, part]["mean_ns"], 3, sign=True) for metric in attribution.per_request},
+            **{f"{metric}_share": _percent(rows[metric, part]["share"]) for metric in attribution.per_request},
         }
         for part in (*PARTS, "total")
     ]
@@ -280,7 +296,7 @@ def _distances(assessment: Assessment) -> list[dict[str, str]]:
     return [
         {
             "title": TITLES[row["metric"]],
-            "ks": "" if np.isnan(row["ks"]) else f"{row['ks']:.3f}",
+            "ks": NOT_JUDGED if np.isnan(row["ks"]) else f"{row['ks']:.3f}",
             "wasserstein": _ms(row["wasserstein_ns"], groups[row["metric"]]),
         }
         for row in assessment.distances.to_dict("records")

@@ -1,6 +1,7 @@
 """Latencies of requests and tokens, and the statistics taken of them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,8 @@ def request_latencies(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame of shape (n_ok, 8)
         ``request_id``, ``num_tokens`` (output tokens made), ``arrival_time_ns``, ``completion_time_ns`` (of the last
-        token counted), ``ttft_ns``, ``tpot_ns`` (NaN for one token), ``e2e_ns`` and ``e2e_per_token_ns``.
+        token counted), ``ttft_ns``, ``tpot_ns`` (NaN for one token), ``e2e_ns`` and ``e2e_per_token_ns``. The first
+        two are NaN where the time of the first token was not recorded.
     """
     done = run.requests[is_ok(run.requests)]
     return _latencies(done, ints(done["num_decode_tokens_actual"]), ints(done["completion_time_ns"]))
@@ -94,7 +96,10 @@ def measure(run: Run, rows: pd.DataFrame, num_tokens: Ints) -> Measured:
 
 
 def _latencies(rows: pd.DataFrame, num_tokens: Ints, completion: Ints) -> pd.DataFrame:
-    first, arrival = ints(rows["first_token_time_ns"]), ints(rows["arrival_time_ns"])
+    arrival = ints(rows["arrival_time_ns"])
+    ttft, e2e = rows["first_token_time_ns"] - rows["arrival_time_ns"], completion - arrival
+    # A duration is small enough for a float, a time may not be.
+    since_arrival = ttft.to_numpy(dtype=np.float64, na_value=np.nan) if ttft.isna().any() else ints(ttft)
     # A request of one token has no time between tokens.
     intervals = np.where(num_tokens > 1, num_tokens - 1, np.nan)
     return pd.DataFrame(
@@ -103,12 +108,25 @@ def _latencies(rows: pd.DataFrame, num_tokens: Ints, completion: Ints) -> pd.Dat
             "num_tokens": num_tokens,
             "arrival_time_ns": arrival,
             "completion_time_ns": completion,
-            "ttft_ns": first - arrival,
-            "tpot_ns": (completion - first) / intervals,
-            "e2e_ns": completion - arrival,
-            "e2e_per_token_ns": (completion - arrival) / num_tokens,
+            "ttft_ns": since_arrival,
+            "tpot_ns": (e2e - since_arrival) / intervals,
+            "e2e_ns": e2e,
+            "e2e_per_token_ns": e2e / num_tokens,
         }
     )
+
+
+def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
+    """Leave a value out where some run has none of that metric and request: what was not measured is unknown."""
+    kept: list[dict[str, Sample]] = [{} for _ in runs]
+    for name in METRICS:
+        in_all = np.ones(len(runs[0].latencies), dtype=bool)
+        for run in runs:
+            in_all &= np.bincount(run.samples[name].owner, minlength=len(in_all)) > 0
+        for samples, run in zip(kept, runs, strict=True):
+            values, owner = run.samples[name].values, run.samples[name].owner
+            samples[name] = Sample(values[in_all[owner]], owner[in_all[owner]])
+    return [replace(run, samples=samples) for run, samples in zip(runs, kept, strict=True)]
 
 
 def statistics(values: Floats) -> Floats:

@@ -11,6 +11,7 @@ from gpu_simulate_test.analysis.floor import floor_of
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.plots import percent
 from gpu_simulate_test.analysis.samples import Floats, request_latencies
+from gpu_simulate_test.analysis.verdict import NOT_JUDGED
 from gpu_simulate_test.config.schema import SloConfig
 
 ALL = "all"  # the objectives together
@@ -24,7 +25,8 @@ def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataF
     A request meets an objective when its latency is at most the limit. Its TBT is the mean time between its tokens,
     (completion - first token) / (tokens - 1), by which goodput has been judged since DistServe (Zhong et al., OSDI
     2024, TPOT there) and is in vLLM's ``bench serve --goodput``; a request of one token has none and meets it. A
-    request that failed meets nothing.
+    request that failed meets nothing. Where a latency that an objective limits was not recorded of some request that
+    completed, how many meet it is not known.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataF
         the first arrival to the last completion), ``real`` (mean over the repeats), ``sim`` (mean over the simulations
         with noise), ``error``, ``relative_error``, ``n_real``, ``n_sim`` (requests of one run), ``sim_low``,
         ``sim_high`` (95 % of the simulations with noise lie between), ``n_repeats``, ``floor`` (half-width, see
-        `gpu_simulate_test.analysis.floor.floor_of`).
+        `gpu_simulate_test.analysis.floor.floor_of`). A figure that is not known is NaN.
     """
     limits = {name.removesuffix("_ms"): limit for name, limit in asdict(slo).items() if limit is not None}
     if not limits:
@@ -73,9 +75,12 @@ def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataF
 def _levels(run: Run, limits: dict[str, float]) -> Floats:
     """Attainment and goodput of each objective and of all, in turn, of shape (2 * (n_objectives + 1),)."""
     done = request_latencies(run)
-    latencies = {"ttft": done["ttft_ns"], "tbt": done["tpot_ns"].fillna(0), "e2e": done["e2e_ns"]}
+    tpot = done["tpot_ns"].mask(done["num_tokens"] == 1, 0)
+    latencies = {"ttft": done["ttft_ns"], "tbt": tpot, "e2e": done["e2e_ns"]}
     met = np.array([latencies[name] <= limit * 1e6 for name, limit in limits.items()])
+    known = np.array([latencies[name].notna().all() for name in limits])
     attained = np.append(met.sum(axis=1), met.all(axis=0).sum()).astype(np.float64)
+    attained[~np.append(known, known.all())] = np.nan
     duration_s = (done["completion_time_ns"].max() - run.requests["arrival_time_ns"].min()) / 1e9
     return np.column_stack([attained / len(run.requests), attained / duration_s]).ravel()
 
@@ -94,10 +99,10 @@ def written(levels: pd.DataFrame) -> list[dict[str, Any]]:
         groups[-1]["rows"].append(
             {
                 "statistic": "attainment" if share else "goodput, requests/s",
-                "real": _figure(row["real"], share),
-                "sim": _figure(row["sim"], share),
+                "real": _figure(row["real"], share) or "not recorded",
+                "sim": _figure(row["sim"], share) or "not recorded",
                 "sim_range": f"{low} to {high}" if low else "",
-                "error": _distance(row["error"], share, "+"),
+                "error": _distance(row["error"], share, "+") or NOT_JUDGED,
                 "relative": percent(row["relative_error"]),
                 "floor": _distance(row["floor"], share),
             }

@@ -4,20 +4,16 @@ Trace Event Format (Google, 2016): complete events (``ph`` X) with times in micr
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.analysis.load_metrics import Run, is_ok
 from gpu_simulate_test.analysis.samples import ints
 
 MAX_REQUESTS = 200
-_PHASES = (
-    ("queue", "arrival_time_ns", "first_scheduled_time_ns"),
-    ("prefill", "first_scheduled_time_ns", "first_token_time_ns"),
-    ("decode", "first_token_time_ns", "completion_time_ns"),
-)
+_ENDS = {"queue": "first_scheduled_time_ns", "prefill": "first_token_time_ns", "decode": "completion_time_ns"}
 _ITERATION_ARGUMENTS = ("num_prefill_tokens", "num_prefill_seqs", "num_decode_seqs", "kv_tokens_decode")
 
 
@@ -46,20 +42,41 @@ def _events(run: Run, pid: int, name: str) -> list[dict[str, Any]]:
     events = [_named(pid, 0, "process_name", name), _named(pid, 0, "thread_name", "engine iterations")]
     if run.iterations is not None and len(done):
         events += _iterations(run.iterations, pid, zero, int(done["completion_time_ns"].max()))
-    phases = [phase for phase in _PHASES if {phase[1], phase[2]} <= set(done.columns)]
-    if len(phases) < len(_PHASES):  # a foreign run without first_scheduled_time_ns
-        phases = [("queue and prefill", "arrival_time_ns", "first_token_time_ns"), _PHASES[2]]
-    lengths = done[["request_id", "num_prefill_tokens", "num_decode_tokens_actual"]].to_numpy(dtype=np.int64)
-    times = {column: ints(done[column]) for phase in phases for column in phase[1:]}
-    for row, (request_id, prompt, output) in enumerate(lengths.tolist()):
-        tid = row + 1
-        events.append(_named(pid, tid, "thread_name", f"request {request_id}"))
-        for phase, since, until in phases:
-            begin, end = int(times[since][row]), int(times[until][row])
+    for tid, request in enumerate(done.to_dict("records"), start=1):
+        events.append(_named(pid, tid, "thread_name", f"request {request['request_id']}"))
+        arguments = {
+            "request": request["request_id"],
+            "prompt tokens": request["num_prefill_tokens"],
+            "output tokens": request["num_decode_tokens_actual"],
+        }
+        for phase, begin, end in phases(request):
             if end > begin:
-                arguments = {"request": request_id, "prompt tokens": prompt, "output tokens": output}
                 events.append(_event(phase, pid, tid, begin - zero, end - begin, arguments))
     return events
+
+
+def phases(request: Mapping[Any, Any]) -> list[tuple[str, int, int]]:
+    """What a request that completed did from when to when, ns.
+
+    Parameters
+    ----------
+    request : mapping
+        A row of `Run.requests`.
+
+    Returns
+    -------
+    list of (str, int, int)
+        ``queue``, ``prefill``, ``decode``; neighbours as one where the time between them was not recorded, such as
+        ``queue and prefill``.
+    """
+    spans, names, since = [], [], int(request["arrival_time_ns"])
+    for phase, column in _ENDS.items():
+        names.append(phase)
+        until = request.get(column)
+        if until is not None and not pd.isna(until):
+            spans.append((" and ".join(names), since, int(until)))
+            names, since = [], int(until)
+    return spans
 
 
 def _iterations(frame: pd.DataFrame, pid: int, zero: int, until: int) -> list[dict[str, Any]]:

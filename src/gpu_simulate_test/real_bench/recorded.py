@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
-from gpu_simulate_test.io.recorded import LENGTHS, read_recorded, select
+from gpu_simulate_test.io.recorded import LENGTHS, TIMES, read_recorded, select
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, requests_on_arrival
@@ -19,8 +20,8 @@ from gpu_simulate_test.io.workload import Workload
 def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Workload, run_id: str, run: RunDir) -> None:
     """Write a recorded run as a run directory; what was not recorded stays missing.
 
-    Iterations never are. Where the times of some request's tokens are not, ``token_metrics.csv`` has no rows. The
-    engine's limits are those of the settings.
+    Iterations never are; arrivals are not in the results of some tools, and then the workload's are taken; when its first token came is not where a request's answer was not streamed. Where the times of
+    some request's tokens are not, ``token_metrics.csv`` has no rows. The engine's limits are those of the settings.
 
     Raises
     ------
@@ -35,11 +36,14 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
         raise ConfigError("backend.requests is missing: name the file of recorded requests")
     source = Path(backend.requests)
     recorded = read_recorded(source, config.workload.trace_columns, config.workload.trace_time_unit)
-    if missing := [name for name in ("first_token_time_ns", "completion_time_ns") if name not in recorded]:
-        raise ArtifactError(f"requests without answers: {source}: no {', '.join(missing)}; name the result of a run")
+    if "completion_time_ns" not in recorded:
+        raise ArtifactError(f"requests without answers: {source}: no completion_time_ns; name the result of a run")
     unscaled = replace(config.workload, trace_time_scale=1.0, trace_length_scale=1.0)
     recorded, _ = select(recorded, unscaled, config.model.max_position_embeddings, source)
     asked = workload.lengths[list(LENGTHS)].assign(arrival_time_ns=workload.arrival_time_ns)
+    timed = "arrival_time_ns" in recorded
+    if not timed and len(recorded) == len(asked):
+        recorded = _arriving(recorded, workload.arrival_time_ns)
     if len(recorded) != len(asked) or not (recorded[list(asked)].to_numpy() == asked.to_numpy()).all():
         raise ArtifactError(
             f"recorded run of other requests than the workload's: {source} and {workload.path}; "
@@ -62,8 +66,12 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
     failed = int((requests["status"] == "error").sum())
     if failed:
         lines += [f"- {failed} of them failed; a length that was not recorded is taken as 1"]
+    if unstreamed := int(requests.loc[requests["status"] == "ok", "first_token_time_ns"].isna().sum()):
+        lines += [f"- TTFT not recorded: of {unstreamed} requests, as when answers are not streamed"]
     if unknown:
         lines += [f"- no times of tokens: of {unknown} requests they are not recorded one by one"]
+    if not timed:
+        lines += ["- arrivals not recorded: those of the workload are taken"]
     lines += ["- engine limits as the settings state them: they were not recorded"]
     run.write_text("summary.md", "\n".join([*lines, *latency_lines(requests, tokens)]) + "\n")
     run.finish(
@@ -78,9 +86,19 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
             backend=backend.name,
             engine=engine,
             source=str(source.absolute()),
+            arrivals_recorded=timed,
         )
         | {"env": {}}  # of the machine that served, which is not this one
     )
+
+
+def _arriving(recorded: pd.DataFrame, arrival_ns: np.ndarray) -> pd.DataFrame:
+    """Requests whose times are since their own arrival, at these arrivals."""
+    shifted: dict[str, Any] = {name: recorded[name] + arrival_ns for name in TIMES[1:] if name in recorded}
+    if "token_times_ns" in recorded:
+        pairs = zip(recorded["token_times_ns"], arrival_ns, strict=True)
+        shifted["token_times_ns"] = [None if times is None else times + start for times, start in pairs]
+    return recorded.assign(arrival_time_ns=arrival_ns, **shifted)
 
 
 def _requests(recorded: pd.DataFrame, backend: str) -> pd.DataFrame:
@@ -89,6 +107,7 @@ def _requests(recorded: pd.DataFrame, backend: str) -> pd.DataFrame:
     times = recorded.assign(
         request_id=np.arange(len(recorded)),
         first_scheduled_time_ns=recorded.get("first_scheduled_time_ns", unknown),
+        first_token_time_ns=recorded.get("first_token_time_ns", unknown),
         num_decode_tokens_actual=recorded["num_decode_tokens"].where(ok, 0),
         num_preemptions=unknown,
     )
