@@ -175,8 +175,7 @@ class WorkloadConfig:
         for key in needed[self.source]:
             if getattr(self, key) is None:
                 raise ConfigError(f"workload.{key} is missing: workload.source={self.source} needs it")
-        if self.num_prefill_tokens is not None:
-            self.prefill_lengths.check("workload.num_prefill_tokens")
+        self.prefill_lengths.check("workload.num_prefill_tokens")
         self.decode_lengths.check("workload.num_decode_tokens")
         _within("workload.trace_start_s", self.trace_start_s, 0, _MAX_SECONDS)
         _within("workload.trace_end_s", self.trace_end_s, 0, _MAX_SECONDS)
@@ -189,10 +188,9 @@ class WorkloadConfig:
 
     @property
     def prefill_lengths(self) -> LengthConfig:
-        """Lengths of synthetic prompts."""
-        assert self.num_prefill_tokens is not None
+        """Lengths of synthetic prompts; other sources have their own."""
         return LengthConfig(
-            self.num_prefill_tokens,
+            MAX_TOKENS if self.num_prefill_tokens is None else self.num_prefill_tokens,
             self.num_prefill_tokens_min,
             self.num_prefill_tokens_median,
             self.num_prefill_tokens_sigma,

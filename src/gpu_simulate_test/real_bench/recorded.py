@@ -20,8 +20,9 @@ from gpu_simulate_test.io.workload import Workload
 def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Workload, run_id: str, run: RunDir) -> None:
     """Write a recorded run as a run directory; what was not recorded stays missing.
 
-    Iterations never are; arrivals are not in the results of some tools, and then the workload's are taken; when its first token came is not where a request's answer was not streamed. Where the times of
-    some request's tokens are not, ``token_metrics.csv`` has no rows. The engine's limits are those of the settings.
+    Iterations never are; when its first token came is not where a request's answer was not streamed. Where the times of
+    some request's tokens are not, ``token_metrics.csv`` has no rows. Where arrivals are not, those of the workload are
+    taken, and the run's metadata say so. The engine's limits are those of the settings.
 
     Raises
     ------

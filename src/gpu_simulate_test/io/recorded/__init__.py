@@ -28,7 +28,7 @@ from gpu_simulate_test.io.recorded.formats import Document, Format
 from gpu_simulate_test.io.recorded.frame import LENGTHS, TIMES, finished
 from gpu_simulate_test.io.recorded.numbers import Malformed, Rows
 from gpu_simulate_test.io.recorded.source import documents, is_json, opened
-from gpu_simulate_test.io.recorded.table import check_columns, read_table
+from gpu_simulate_test.io.recorded.table import check_columns, known_columns, read_table, rows_of
 
 __all__ = ["LENGTHS", "TIMES", "read_recorded", "select"]
 
@@ -106,7 +106,9 @@ def read_recorded(path: Path, columns: Mapping[str, str] | None = None, unit: st
                     raise ConfigError(
                         f"workload.trace_time_unit is not for a table: name its column with a unit: {path}"
                     )
-                taken_for, rows = read_table(stream, columns)
+                table = read_table(stream)
+                taken_for, names = ("", columns) if columns is not None else known_columns(table)
+                rows = rows_of(table, names)
         return finished(rows)
     except ConfigError as error:
         raise ConfigError(f"{error}" if str(path) in str(error) else f"{error}: {path}") from error

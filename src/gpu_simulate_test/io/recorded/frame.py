@@ -123,78 +123,89 @@ def _add_times(frame: pd.DataFrame, rows: Rows, names: dict[str, str], start: tu
         if name := names.get(point):
             if quantity(name)[0] in DURATIONS:
                 late, missing = rows.durations(name)
-                times[point] = arrival + late, missing | failed
+                moment = arrival + late
             else:
                 moment, missing = rows.since(name, *start)
-                times[point] = moment, missing | failed
+            if point == POINTS[2]:
+                missing = missing | (moment == arrival)  # nothing is served in no time: it was not measured
+            times[point] = moment, missing | failed
     if chunks := next((names[kind] for kind in CHUNKS if kind in names), None):
-        frame["token_times_ns"] = _add_chunks(times, rows, chunks, start, arrival, frame[LENGTHS[1]].to_numpy(), failed)
+        lists = _Chunks(rows, chunks, start, failed)
+        frame["token_times_ns"] = _add_chunks(times, lists, frame[LENGTHS[1]].to_numpy(), failed)
     before, last = arrival, names.get(POINTS[0], "")
     for point in (one for one in POINTS if one in times):
         moment, missing = times[point]
         name = names.get(point) or chunks or point
-        if point == POINTS[2]:
-            missing = missing | (moment == arrival)  # nothing is served in no time: it was not measured
         rows.refuse(~missing & (moment < before - _CLOCK_ERROR_NS), name, f"is before {rows.field(last)}")
         rows.refuse(~missing & (moment - arrival > MAX_LATENCY_NS), name, "is more than a day after the arrival")
         if point == POINTS[3]:
             rows.refuse(missing & ~failed, name, "is missing, and the request has not failed")
         moment = np.where(missing, before, np.maximum(moment, before))
         frame[f"{point}_ns"] = pd.arrays.IntegerArray(moment, missing)
-        before, last = moment, name if not missing.all() else last
-    if chunks:
-        gone = frame[TIMES[2]].isna()
-        frame["token_times_ns"] = frame["token_times_ns"].where(~gone, None)
+        before, last = moment, last if missing.all() else name
 
 
-def _add_chunks(
-    times: dict[str, tuple[Ints, Mask]],
-    rows: Rows,
-    name: str,
-    start: tuple[Any, int],
-    arrival: Ints,
-    decode: Ints,
-    failed: Mask,
-) -> pd.Series:
-    """Complete the times by those of what came, chunk by chunk; the times of tokens where a chunk is one.
+class _Chunks:
+    """What a client saw come, request by request.
+
+    Attributes
+    ----------
+    counts : numpy.ndarray of shape (n_requests,), int64
+        Chunks, but for one where they are known by the gaps between them.
+    gaps : numpy.ndarray of shape (sum of counts,), int64
+        Nanoseconds since the chunk before.
+    first : tuple of numpy.ndarray of shape (n_requests,), or None
+        When the first came, and where that is unknown.
+    """
+
+    def __init__(self, rows: Rows, name: str, start: tuple[Any, int], failed: Mask) -> None:
+        lists = [[] if gone or one is None else one for one, gone in zip(rows.table[name], failed, strict=True)]
+        for number, one in enumerate(lists, start=1):
+            if not isinstance(one, list):
+                raise Malformed(f"request {number}: {rows.field(name)} is no list: {ascii(one)[:40]}")
+        self.counts = np.array([len(one) for one in lists], dtype=np.int64)
+        self.ends = np.cumsum(self.counts)
+        flat = Rows({name: list(chain.from_iterable(lists))}, rows.fields, np.repeat(np.arange(rows.size), self.counts))
+        self.first: tuple[Ints, Mask] | None = None
+        if name.startswith("token_times"):
+            moments, missing = flat.since(name, *start)
+            some = self.counts > 0
+            heads = (self.ends - self.counts)[some]
+            first = np.zeros(rows.size, dtype=np.int64)
+            first[some] = moments[heads]
+            self.first = first, ~some
+            self.gaps = np.diff(moments, prepend=0)
+            self.gaps[heads] = 0
+            flat.refuse(self.gaps < 0, name, "decreases")
+        else:
+            self.gaps, missing = flat.durations(name)
+        flat.refuse(missing, name, "holds a null")
+
+    def spans(self) -> Ints:
+        """From the first to the last."""
+        total = np.concatenate([[0], np.cumsum(self.gaps)])
+        return np.asarray(total[self.ends] - total[self.ends - self.counts], dtype=np.int64)
+
+
+def _add_chunks(times: dict[str, tuple[Ints, Mask]], chunks: _Chunks, decode: Ints, failed: Mask) -> pd.Series:
+    """Complete the times by those of chunks; the times of tokens.
 
     A client sees chunks of text, not tokens. Where a request has as many chunks as output tokens, they are its tokens.
     """
-    lists = [[] if gone or one is None else one for one, gone in zip(rows.table[name], failed, strict=True)]
-    for number, one in enumerate(lists, start=1):
-        if not isinstance(one, list):
-            raise Malformed(f"request {number}: {rows.field(name)} is no list: {ascii(one)[:40]}")
-    counts = np.array([len(one) for one in lists])
-    ends = np.cumsum(counts)
-    flat = Rows({name: list(chain.from_iterable(lists))}, rows.fields, np.repeat(np.arange(rows.size), counts))
-    if name.startswith("token_times"):
-        moment, missing = flat.since(name, *start)
-        gaps = np.diff(moment, prepend=0)
-        heads = (ends - counts)[counts > 0]
-        first = np.array(arrival)
-        first[counts > 0] = moment[heads]
-        gaps[heads] = 0
-        flat.refuse(gaps < 0, name, "decreases")
-        times[POINTS[2]] = first, counts == 0
-        came = counts
-    else:
-        gaps, missing = flat.durations(name)
-        came = counts + 1
-    flat.refuse(missing, name, "holds a null")
-    first, unknown = times[POINTS[2]]
-    total = np.concatenate([[0], np.cumsum(gaps)])
-    spans = total[ends] - total[ends - counts]
-    if POINTS[3] not in times:
-        times[POINTS[3]] = first + spans, unknown
-    whole = ~failed & ~unknown & (came == decode)
+    nowhere = np.zeros(len(decode), dtype=np.int64), np.ones(len(decode), dtype=bool)
+    first, unknown = times[POINTS[2]] = chunks.first or times.get(POINTS[2], nowhere)
+    came = chunks.counts if chunks.first else chunks.counts + 1
+    last = first + chunks.spans()
+    end, no_end = times.get(POINTS[3], (last, unknown))
+    early = ~failed & ~unknown & ~no_end & (end < first - _CLOCK_ERROR_NS)
+    whole = ~failed & ~unknown & ~early & (came == decode)
+    times[POINTS[3]] = np.where(whole, last, end), no_end & ~whole
     several = ~failed & (decode > 1)
     if several.any() and (came[several] <= 1).all():  # each answer came in one piece: it was not streamed
-        times[POINTS[2]] = first, np.ones(rows.size, dtype=bool)
-        whole[:] = False
-    times[POINTS[3]] = np.where(whole, first + spans, times[POINTS[3]][0]), times[POINTS[3]][1]
-    tokens = pd.Series([None] * rows.size, dtype=object)
-    skip = 0 if name.startswith("token_times") else 1
+        times[POINTS[2]] = nowhere
+        whole = np.zeros_like(whole)
+    tokens = pd.Series([None] * len(decode), dtype=object)
     for index in map(int, np.flatnonzero(whole)):
-        steps = gaps[ends[index] - counts[index] : ends[index]]
-        tokens[index] = first[index] + np.cumsum(np.concatenate([np.zeros(skip, dtype=np.int64), steps]))
+        gaps = chunks.gaps[chunks.ends[index] - chunks.counts[index] : chunks.ends[index]]
+        tokens[index] = first[index] + np.cumsum(gaps if chunks.first else np.concatenate([[0], gaps]))
     return tokens

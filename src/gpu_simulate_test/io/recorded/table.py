@@ -55,35 +55,52 @@ def check_columns(columns: Mapping[str, str]) -> None:
             raise ConfigError(f"workload.trace_columns: {other} and {name} say the same: leave one out")
 
 
-def read_table(stream: BufferedReader, columns: Mapping[str, str] | None) -> tuple[str, Rows]:
-    """Read a table of requests, by `columns` or as one of the known traces; what it was taken for, and its rows.
+def read_table(stream: BufferedReader) -> pa.Table:
+    """Read a table; a CSV's cells are text.
 
     Raises
     ------
     Malformed
-        No table, without such columns, or a value that is no number.
+        No table, or cut off.
     """
     table = _parquet(stream) if stream.peek(4)[:4] == b"PAR1" else _csv(stream)
-    header = [name.strip() for name in table.column_names]
-    known = next((item for item in _KNOWN.items() if set(item[1].values()) <= set(header)), None)
-    taken_for, mapping = ("", columns) if columns else known or ("", None)
-    if mapping is None:
-        raise Malformed(
-            f"no known format: columns {', '.join(header)[:200]}; say what they are with workload.trace_columns"
-        )
-    if absent := [column for column in mapping.values() if column not in header]:
+    return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def known_columns(table: pa.Table) -> tuple[str, Mapping[str, str]]:
+    """Name of the trace that has these columns, and what is in which.
+
+    Raises
+    ------
+    Malformed
+        None has.
+    """
+    for name, columns in _KNOWN.items():
+        if set(columns.values()) <= set(table.column_names):
+            return name, columns
+    names = ", ".join(table.column_names)[:200]
+    raise Malformed(f"no known format: columns {names}; say what they are with workload.trace_columns")
+
+
+def rows_of(table: pa.Table, columns: Mapping[str, str]) -> Rows:
+    """The requests of a table by what is in which column.
+
+    Raises
+    ------
+    Malformed
+        A column is missing or there twice, or a value is no number.
+    """
+    header = table.column_names
+    if absent := [column for column in columns.values() if column not in header]:
         raise Malformed(f"columns missing: {', '.join(absent)}; it has {', '.join(header)[:200]}")
-    if twice := [column for column in mapping.values() if header.count(column) > 1]:
+    if twice := [column for column in columns.values() if header.count(column) > 1]:
         raise Malformed(f"two columns of one name: {twice[0]}")
+    names = {name: _TEXTS.get(name, "arrival_time_ns" if name == "arrival_time" else name) for name in columns}
     given: dict[str, Column | list[str | None]] = {}
-    for name, column in mapping.items():
-        values = table.column(header.index(column)).combine_chunks()
-        if name in _TEXTS:
-            given[_TEXTS[name]] = values.cast(pa.string()).to_pylist()
-        else:
-            given["arrival_time_ns" if name == "arrival_time" else name] = _column(values, name, column)
-    fields = {_TEXTS.get(name, name): column for name, column in mapping.items()}
-    return taken_for, Rows(given, fields | {"arrival_time_ns": fields.get("arrival_time", "arrival_time_ns")})
+    for name, column in columns.items():
+        values = table.column(column).combine_chunks()
+        given[names[name]] = _texts(values) if name in _TEXTS else _column(values, name, column)
+    return Rows(given, {names[name]: column for name, column in columns.items()})
 
 
 def _csv(stream: BufferedReader) -> pa.Table:
@@ -119,6 +136,10 @@ def _parquet(stream: BufferedReader) -> pa.Table:
         return pq.read_table(BytesIO(stream.read()))
     except (pa.ArrowException, OSError) as error:
         raise Malformed("its Parquet is cut off or damaged") from error
+
+
+def _texts(values: pa.Array) -> list[str | None]:
+    return [value.decode(errors="replace") if isinstance(value, bytes) else value for value in values.to_pylist()]
 
 
 def _column(values: pa.Array, name: str, field: str) -> Column:
