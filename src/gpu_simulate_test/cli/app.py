@@ -84,15 +84,16 @@ def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said and undone: a second Ctrl-C changes nothing
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return _report(
-            "interrupted: what was finished stays, what was not is incomplete; run the same command again", INTERRUPTED
-        )
+        said = "interrupted: what was finished stays, what was not is incomplete; run the same command again"
+        codes.add(_report(said, INTERRUPTED))
+        return codes.worst()
     except (HydraException, OmegaConfBaseException, ConfigError, ValueError) as error:
         errors = [error]
     except BrokenPipeError:
         raise
     except OSError as error:  # of Hydra's: its output folders, its reading of files
-        return _report(f"{error.strerror}: {error.filename}; choose another folder", MachineError.exit_code)
+        codes.add(_report(f"{error.strerror}: {error.filename}; choose another folder", MachineError.exit_code))
+        return codes.worst()
     for line in dict.fromkeys(map(_one_line, errors)):
         codes.add(_report(line, ConfigError.exit_code))
     return codes.worst()

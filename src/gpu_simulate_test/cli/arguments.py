@@ -152,7 +152,9 @@ def _text(value: str, *, nullable: bool, swept: bool) -> str:
         return _quoted(value, nullable)
     if function := _SWEEP.fullmatch(value):
         name, inner = function.groups()
-        return f"{name}({_text(inner.strip(), nullable=nullable, swept=True)})" if name == "choice" else value
+        if name != "choice":
+            return value
+        value = inner.strip()  # without its function: Hydra forgets the quotes in it
     return ",".join(_quoted(piece, nullable) for piece in _pieces(value))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Quote, QuotedString
+from hydra.core.override_parser.types import Glob, IntervalSweep, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -66,11 +67,11 @@ def _sweeps(composer: "_Composer", arguments: Arguments, check: bool) -> tuple[l
     lines: dict[str, str] = {}
     axes: dict[str, list[str]] = {}
     if arguments.multirun:
-        lines, axes = _axes(arguments.overrides)
+        lines, axes = composer.axes(arguments.overrides)
         if check:
             try:  # the settings that Hydra takes the sweeper from
                 master = composer.compose([choices[0] for choices in axes.values() if len(choices) == 1])
-                axes = _axes(composer.refuse_foreign_code(master))[1] | axes
+                axes = composer.axes(composer.refuse_foreign_code(master))[1] | axes
             except HydraException as error:
                 broken = error
         jobs = list(product(*axes.values()))
@@ -114,16 +115,34 @@ class _Composer:
                 raise ConfigError(f"no such folder: {folder}; --config-dir names a folder of settings")
             given = [override for override in arguments.overrides if override.startswith(_SEARCHPATH)]
             more = OverridesParser.create().parse_override(given[0]).value() if given else []
-            self.searchpath = [f"file://{folder}", *map(str, more if isinstance(more, list) else [])]
+            paths = [f"file://{folder}", *map(str, more if isinstance(more, list) else [])]
+            quoted = ",".join(QuotedString(path, Quote.single).with_quotes() for path in paths)
+            self.searchpath = [f"{_SEARCHPATH}[{quoted}]"]  # what --config-dir is to Hydra
         self._ours: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def compose(self, overrides: list[str]) -> DictConfig:
         """Compose one job as Hydra will."""
         if self.searchpath:
-            paths = ",".join(QuotedString(path, Quote.single).with_quotes() for path in self.searchpath)
             overrides = [override for override in overrides if not override.startswith(_SEARCHPATH)]
-            overrides.append(f"{_SEARCHPATH}[{paths}]")
-        return compose(self.stage, overrides=overrides, return_hydra_config=True)
+        return compose(self.stage, overrides=[*overrides, *self.searchpath], return_hydra_config=True)
+
+    def axes(self, overrides: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+        """Each override by its key: as it was given, and as the one or the many that a sweep makes of it."""
+        lines, axes = {}, {}
+        for override in OverridesParser.create().parse_overrides(overrides):
+            key, value, line = override.get_key_element(), override.value(), str(override.input_line)
+            lines[key], axes[key] = line, [line]
+            if isinstance(value, Glob):  # not by its own iterator: that one does not know the user's folders
+                loader = GlobalHydra.instance().config_loader()
+                options = loader.get_group_options(
+                    override.key_or_group, ObjectType.CONFIG, self.stage, self.searchpath or overrides
+                )
+                axes[key] = [f"{key}={option}" for option in value.filter(options)]
+            elif override.is_discrete_sweep():
+                axes[key] = [f"{key}={choice}" for choice in override.sweep_string_iterator()]
+            elif isinstance(value, IntervalSweep):
+                axes[key] = [f"{key}={value.start}"]
+        return lines, axes
 
     def refuse_foreign_code(self, config: DictConfig) -> list[str]:
         """Compare with what it would be without the user's files.
@@ -187,20 +206,6 @@ def _targets(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         if key == "_target_":
             yield f"{prefix}{key}", str(value)
         yield from _targets(value, f"{prefix}{key}.")
-
-
-def _axes(overrides: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Each override by its key: as it was given, and as the one or the many that a sweep makes of it."""
-    lines, axes = {}, {}
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    for override in parser.parse_overrides(overrides):
-        key, value, line = override.get_key_element(), override.value(), str(override.input_line)
-        lines[key], axes[key] = line, [line]
-        if override.is_discrete_sweep():
-            axes[key] = [f"{key}={choice}" for choice in override.sweep_string_iterator()]
-        elif isinstance(value, IntervalSweep):
-            axes[key] = [f"{key}={value.start}"]
-    return lines, axes
 
 
 def _joined(key: str, choices: list[str]) -> str:
