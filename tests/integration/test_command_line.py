@@ -145,8 +145,9 @@ def test_a_folder_that_hydra_cannot_make_is_one_line() -> None:
 LAUNCHER = """
 import os
 from dataclasses import dataclass
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import run_job
+from hydra.plugins.launcher import Launcher
 
 @dataclass
 class Conf:
@@ -154,13 +155,20 @@ class Conf:
 
 ConfigStore.instance().store(group="hydra/launcher", name="forking", node=Conf)
 
-class ForkingLauncher(BasicLauncher):
+class ForkingLauncher(Launcher):
+    def setup(self, *, hydra_context, task_function, config):
+        self.config = config
+        self.given = {"hydra_context": hydra_context, "task_function": task_function}
+        self.given |= {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
+
     def launch(self, job_overrides, initial_job_idx):
-        child = os.fork()
-        if not child:
-            super().launch(job_overrides, initial_job_idx)
-            os._exit(0)
-        os.waitpid(child, 0)
+        for overrides in job_overrides:
+            child = os.fork()
+            if not child:
+                loader = self.given["hydra_context"].config_loader
+                run_job(config=loader.load_sweep_config(self.config, list(overrides)), **self.given)
+                os._exit(0)
+            os.waitpid(child, 0)
         return []
 """
 

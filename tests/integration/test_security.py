@@ -202,6 +202,15 @@ def test_jobs_that_a_file_adds_to_the_sweep_are_looked_at_as_well(tmp_path: Path
             sweeps("workload_spec", parsed, check=True)
 
 
+def test_of_two_search_paths_the_one_that_hydra_takes_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "evil.yaml").write_text(f"# @package hydra.job_logging\n{LOG}", encoding="utf-8")
+    for arguments in (["+x=evil"], ["+x=evil,evil", "-m"]):
+        both = [f"hydra.searchpath=[{tmp_path}]", f"hydra.searchpath=[{tmp_path}/x]"]
+        with pytest.raises(ConfigError, match=r"^not accepted: hydra\.job_logging: "):
+            sweeps("workload_spec", parse_arguments([*arguments, *both], WorkloadSpecConfig), check=True)
+
+
 def test_what_makes_hydra_run_code_is_refused_before_it_does(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     (tmp_path / "config.pickle").write_bytes(pickle.dumps(Touch(marker)))

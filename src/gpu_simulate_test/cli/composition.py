@@ -70,7 +70,7 @@ def _sweeps(composer: "_Composer", arguments: Arguments, check: bool) -> tuple[l
         lines, axes = composer.axes(arguments.overrides)
         if check:
             try:  # the settings that Hydra takes the sweeper from
-                master = composer.compose([choices[0] for choices in axes.values() if len(choices) == 1])
+                master = composer.compose([line for key, line in lines.items() if axes[key] == [line]])
                 axes = composer.axes(composer.refuse_foreign_code(master))[1] | axes
             except HydraException as error:
                 broken = error
@@ -109,15 +109,18 @@ class _Composer:
     def __init__(self, stage: str, arguments: Arguments) -> None:
         self.stage = stage
         self.searchpath: list[str] = []
+        paths: list[str] = []
         if arguments.config_dir is not None:
             folder = Path(arguments.config_dir).absolute()
             if not folder.is_dir():
                 raise ConfigError(f"no such folder: {folder}; --config-dir names a folder of settings")
-            given = [override for override in arguments.overrides if override.startswith(_SEARCHPATH)]
-            more = OverridesParser.create().parse_override(given[0]).value() if given else []
-            paths = [f"file://{folder}", *map(str, more if isinstance(more, list) else [])]
+            paths.append(f"file://{folder}")
+        if given := [override for override in arguments.overrides if override.startswith(_SEARCHPATH)]:
+            more = OverridesParser.create().parse_override(given[0]).value()  # of several, Hydra takes the first
+            paths += map(str, more if isinstance(more, list) else [])
+        if paths:  # --config-dir as hydra.searchpath, which is all that compose takes
             quoted = ",".join(QuotedString(path, Quote.single).with_quotes() for path in paths)
-            self.searchpath = [f"{_SEARCHPATH}[{quoted}]"]  # what --config-dir is to Hydra
+            self.searchpath.append(f"{_SEARCHPATH}[{quoted}]")
         self._ours: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def compose(self, overrides: list[str]) -> DictConfig:
@@ -135,7 +138,7 @@ class _Composer:
             if isinstance(value, Glob):  # not by its own iterator: that one does not know the user's folders
                 loader = GlobalHydra.instance().config_loader()
                 options = loader.get_group_options(
-                    override.key_or_group, ObjectType.CONFIG, self.stage, self.searchpath or overrides
+                    override.key_or_group, ObjectType.CONFIG, self.stage, self.searchpath
                 )
                 axes[key] = [f"{key}={option}" for option in value.filter(options)]
             elif override.is_discrete_sweep():
