@@ -3,6 +3,7 @@
 import ast
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.analysis.stage import load_repeats
+from gpu_simulate_test.cli.arguments import parse_arguments
+from gpu_simulate_test.cli.composition import sweeps
 from gpu_simulate_test.config.paths import PACKAGE_DIR
-from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.config.schema import WorkloadSpecConfig
+from gpu_simulate_test.errors import ArtifactError, ConfigError
 from tests.builders import MS, write_run
 from tests.integration.commands import SMALL, error_line, run, run_dir
 from tests.integration.test_errors import CONFIG, MACHINE
@@ -119,33 +123,112 @@ def test_an_expression_is_not_evaluated(tmp_path: Path) -> None:
     assert "eval" in error_line(done, CONFIG)
 
 
+# Files that name code to run; %s is a file that it makes. Each is refused by the setting that names it.
+TOUCH = "{_target_: pathlib.Path.touch, _args_: [{_target_: pathlib.Path, _args_: ['%s']}]}"
+LOG = "version: 1\nroot: {handlers: [evil]}\nhandlers: {evil: {class: logging.FileHandler, filename: '%s'}}\n"
+FACTORY = LOG.replace("class:", "'()':")
+GLOBAL = "# @package _global_\nhydra:\n"
+EVIL = [
+    ("experiment/evil.yaml", f"{GLOBAL}  callbacks: {{evil: {TOUCH}}}\n", "hydra.callbacks", ["experiment=evil"]),
+    ("hydra/callbacks/evil.yaml", f"evil: {TOUCH}\n", "hydra/callbacks=evil", ["hydra/callbacks=evil"]),
+    ("model/evil.yaml", f"# @package hydra.callbacks.evil\n{TOUCH}\n", "hydra.callbacks", ["model=evil"]),
+    ("x/evil.yaml", f"evil: {TOUCH}\n", "hydra.callbacks", ["+x@hydra.callbacks=evil"]),
+    ("hydra/job_logging/evil.yaml", LOG, "hydra/job_logging=evil", ["hydra/job_logging=evil"]),
+    ("x/evil.yaml", f"# @package hydra.job_logging\n{LOG}", "hydra.job_logging", ["+x=evil"]),
+    ("x/evil.yaml", f"# @package hydra.job_logging\n{FACTORY}", "hydra.job_logging", ["+x=evil"]),
+    ("x/evil.yaml", f"# @package hydra.hydra_logging\n{LOG}", "hydra.hydra_logging", ["+x=evil"]),
+    ("x/evil.yaml", f"# @package hydra.hydra_logging\n{LOG}", "hydra.hydra_logging", ["+x=evil", "--help"]),
+    ("hydra/launcher/evil.yaml", f"{TOUCH}\n", "hydra/launcher=evil", ["hydra/launcher=evil", "-m"]),
+    ("hydra/sweeper/evil.yaml", f"{TOUCH}\n", "hydra/sweeper=evil", ["hydra/sweeper=evil", "-m"]),
+    (
+        "experiment/evil.yaml",
+        f"{GLOBAL}  sweeper: {{_target_: os.getcwd}}\n",
+        "hydra.sweeper._target_",
+        ["experiment=evil", "-m"],
+    ),
+    ("model/evil.yaml", f"{TOUCH}\n", "model._target_", ["model=evil"]),
+    (
+        "experiment/evil.yaml",
+        f"{GLOBAL}  job: {{env_set: {{LD_PRELOAD: '%s'}}}}\n",
+        "hydra.job.env_set",
+        ["experiment=evil"],
+    ),
+    # Seen only when the jobs of the sweep are composed.
+    ("x/evil.yaml", f"# @package hydra.job_logging\n{LOG}", "hydra.job_logging", ["+x=evil,other", "-m"]),
+    ("x/evil.yaml", f"# @package hydra.job_logging\n{LOG}", "hydra.job_logging", ["+x=glob(*)", "-m"]),
+    (
+        "experiment/evil.yaml",
+        f"{GLOBAL}  sweeper: {{params: {{hydra.job_logging.version: 2}}}}\n",
+        "hydra.sweeper.params.hydra.job_logging.version",
+        ["experiment=evil", "-m"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "named", "arguments"), EVIL)
+def test_code_that_a_file_names_is_refused(
+    file: str, text: str, named: str, arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text.replace("%s", str(tmp_path / "ran")), encoding="utf-8")
+    for folder in (f"--config-dir={tmp_path}", f"hydra.searchpath=[{tmp_path}]"):
+        parsed = parse_arguments([*arguments, folder], WorkloadSpecConfig)
+        with pytest.raises(ConfigError, match=f"^not accepted: {re.escape(named)}: "):
+            sweeps("workload_spec", parsed, check=True)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("file", "text", "named", "arguments"), [EVIL[0], EVIL[5], EVIL[8], EVIL[14]])
+def test_it_is_refused_before_anything_runs(
+    file: str, text: str, named: str, arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text.replace("%s", str(tmp_path / "ran")), encoding="utf-8")
+    done = run("workload-spec", f"output.root={tmp_path / 'out'}", f"--config-dir={tmp_path}", *arguments)
+    assert error_line(done, CONFIG).startswith(f"error: not accepted: {named}: ")
+    assert [path.name for path in tmp_path.iterdir()] == [Path(file).parts[0]]
+
+
+def test_jobs_that_a_file_adds_to_the_sweep_are_looked_at_as_well(tmp_path: Path) -> None:
+    for name in ("experiment", "x"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "x" / "evil.yaml").write_text(f"# @package hydra.job_logging\n{LOG}", encoding="utf-8")
+    (tmp_path / "experiment" / "more.yaml").write_text(
+        f"{GLOBAL}  mode: MULTIRUN\n  sweeper: {{params: {{+x: evil}}}}\n", encoding="utf-8"
+    )
+    for arguments in (["experiment=more"], ["experiment=more", "-m"]):
+        parsed = parse_arguments([*arguments, f"--config-dir={tmp_path}"], WorkloadSpecConfig)
+        with pytest.raises(ConfigError, match=r"^not accepted: hydra\.job_logging: "):
+            sweeps("workload_spec", parsed, check=True)
+
+
+def test_of_two_search_paths_the_one_that_hydra_takes_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "evil.yaml").write_text(f"# @package hydra.job_logging\n{LOG}", encoding="utf-8")
+    for arguments in (["+x=evil"], ["+x=evil,evil", "-m"]):
+        both = [f"hydra.searchpath=[{tmp_path}]", f"hydra.searchpath=[{tmp_path}/x]"]
+        with pytest.raises(ConfigError, match=r"^not accepted: hydra\.job_logging: "):
+            sweeps("workload_spec", parse_arguments([*arguments, *both], WorkloadSpecConfig), check=True)
+
+
 def test_what_makes_hydra_run_code_is_refused_before_it_does(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "evil.yaml").write_text(
-        "# @package _global_\nhydra:\n  callbacks:\n    evil:\n      _target_: pathlib.Path.touch\n"
-        f"      _args_: [{{_target_: pathlib.Path, _args_: [{str(marker)!r}]}}]\n"
-    )
     (tmp_path / "config.pickle").write_bytes(pickle.dumps(Touch(marker)))
     callback = "+hydra.callbacks.evil"
     for arguments in (
-        ["experiment=evil", f"--config-dir={tmp_path}"],
-        ["experiment=evil", f"--config-d={tmp_path}"],
-        ["experiment=evil", "-cd", str(tmp_path)],
         [f"--config-path={tmp_path}"],
+        ["-cp", str(tmp_path)],
         ["--config-name=evil"],
+        ["model=qwen3_tiny", "--config-n", "evil"],
         [f"--experimental-rerun={tmp_path / 'config.pickle'}"],
-        [f"hydra.searchpath=[{tmp_path}]", "experiment=evil"],
         [f"{callback}._target_=subprocess.check_call", f"{callback}.args=[touch,{marker}]"],
         ["+model@hydra.callbacks.evil=qwen3_tiny"],
-        ["hydra/launcher=joblib"],
-        ["hydra/sweeper=other", "workload.seed=1,2", "-m"],
-        [f"hydra.run.dir={tmp_path / 'elsewhere'}"],
+        ["+={hydra: {callbacks: {evil: {_target_: os.getcwd}}}}"],
+        ["hydra.sweeper._target_=os.getcwd", "-m"],
     ):
         line = error_line(run("workload-spec", f"output.root={tmp_path / 'out'}", *arguments), CONFIG)
         assert line.startswith("error: not accepted: "), arguments
         assert not marker.exists(), arguments
-    assert not (tmp_path / "elsewhere").exists()
     assert not (tmp_path / "out").exists()
 
 

@@ -5,17 +5,23 @@ import logging
 import os
 import signal
 import sys
+import tempfile
+import traceback
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gpu_simulate_test import __version__
+from gpu_simulate_test.cli.arguments import Arguments, parse_arguments
+from gpu_simulate_test.cli.composition import needs_check, sweeps
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import STAGES, HydraRecord, StageConfig
@@ -25,9 +31,9 @@ if TYPE_CHECKING:  # pandas comes with it, and --help must answer at once
     from gpu_simulate_test.io.run_dir import RunDir
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# They take settings, or a whole job, from files that may name code to run.
-_FOREIGN_FLAGS = ("config_path", "config_name", "config_dir", "experimental_rerun")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BUG = 1
+register_resolvers()  # here, so that a job in a process of its own has them as well
 
 
 def stage_main(stage: str, run: Callable[[Any, HydraRecord], Path]) -> Callable[[], None]:
@@ -47,49 +53,119 @@ def stage_main(stage: str, run: Callable[[Any, HydraRecord], Path]) -> Callable[
     """
 
     def main() -> None:
-        sys.exit(_run_hydra(stage, run))
+        try:
+            code = _run_hydra(stage, run)
+        except SystemExit as end:  # Hydra's own, after --help
+            code = end.code if isinstance(end.code, int) else BUG if end.code else 0
+        except BrokenPipeError:  # the reader of our output has seen enough, as in --help | head
+            code = 0
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        sys.exit(code)
 
     return main
 
 
 def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing a page
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing a page
+    logging.raiseExceptions = False  # a log that cannot be written is reported by what else cannot be
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     sys.unraisablehook = _unraisable
-    register_resolvers()
-    if not {"-m", "--multirun"} & set(sys.argv):  # a quoted list would be one value, not a sweep
-        sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
-    exit_codes = [0]
-
-    def job(config: DictConfig) -> None:
-        # In a sweep a failed job must not stop the others: its code is kept, the sweep goes on.
-        exit_codes.append(_run_job(stage, config, run))
-
+    codes = ExitCodes()
     try:
-        _refuse_foreign_code(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=stage)(job)()
-    except (HydraException, OmegaConfBaseException, ConfigError) as error:
-        return _report(_one_line(error), ConfigError.exit_code)
+        arguments = parse_arguments(sys.argv[1:], STAGES[stage])
+        if arguments.version:
+            print(f"gpu-simulate-test {__version__}, Hydra {hydra.__version__}")
+            return 0
+        errors = _launch(stage, arguments, run, codes)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said and undone: a second Ctrl-C changes nothing
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return _report(
-            "interrupted: what was finished stays, what was not is incomplete; run the same command again", INTERRUPTED
-        )
-    return max(exit_codes)
+        said = "interrupted: what was finished stays, what was not is incomplete; run the same command again"
+        codes.add(_report(said, INTERRUPTED))
+        return codes.worst()
+    except (HydraException, OmegaConfBaseException, ConfigError, ValueError) as error:
+        errors = [error]
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of Hydra's: its output folders, its reading of files
+        codes.add(_report(f"{error.strerror}: {error.filename}; choose another folder", MachineError.exit_code))
+        return codes.worst()
+    for line in dict.fromkeys(map(_one_line, errors)):
+        codes.add(_report(line, ConfigError.exit_code))
+    return codes.worst()
+
+
+def _launch(
+    stage: str, arguments: Arguments, run: Callable[[Any, HydraRecord], Path], codes: "ExitCodes"
+) -> list[Exception]:
+    """Give Hydra the overrides; return the errors of jobs of a sweep that could not be composed."""
+
+    def job(config: DictConfig) -> None:
+        # In a sweep a failed job must not stop the others: its code is kept, the sweep goes on.
+        codes.add(_run_job(stage, config, run))
+
+    def launch(overrides: list[str]) -> None:
+        sys.argv[1:] = [*arguments.flags, *overrides]
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=stage)(job)()
+
+    errors: list[Exception] = []
+    parts = [arguments.overrides]
+    checked = needs_check(arguments)
+    if checked:
+        parts, errors = sweeps(stage, arguments, check=True)
+    try:
+        for overrides in parts:
+            launch(overrides)
+    except HydraException:
+        # Hydra composes all jobs of a sweep before it runs the first.
+        if checked or not arguments.multirun:
+            raise
+        parts, errors = sweeps(stage, arguments, check=False)
+        if not errors:
+            raise
+        for overrides in parts:
+            launch(overrides)
+    return errors
+
+
+class ExitCodes:
+    """Exit codes of the jobs, also of those that a launcher runs in processes of their own."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._codes = [0]
+        self._file = Path(tempfile.gettempdir()) / f"gpu-simulate-test-{uuid.uuid4()}"
+
+    def add(self, code: int) -> None:
+        """Keep the code of a job."""
+        if os.getpid() == self._process:
+            self._codes.append(code)
+        else:
+            with self._file.open("a", encoding="ascii") as stream:
+                stream.write(f"{code}\n")
+
+    def worst(self) -> int:
+        """The largest code."""
+        with suppress(FileNotFoundError):
+            self._codes += map(int, self._file.read_text(encoding="ascii").split())
+            self._file.unlink()
+        return max(self._codes)
 
 
 def _run_job(stage: str, config: DictConfig, run: Callable[[Any, HydraRecord], Path]) -> int:
-    _log_to_stderr()
     hydra_config = HydraConfig.get()
+    _log_to_stderr(hydra_config.verbose)
     try:
         record = HydraRecord(
             config_name=stage,
             config_path=str(config_dir()),
-            overrides=list(hydra_config.overrides.task),
             resolved=_plain(config, resolve=True),
-            hydra=_plain(OmegaConf.create({"hydra": hydra_config}), resolve=False),
+            hydra=(own := _plain(OmegaConf.create({"hydra": hydra_config}), resolve=False)),
+            overrides=own["hydra"]["overrides"]["task"],
         )
         path = run(typed_config(stage, config), record)
     except StageError as error:
@@ -99,30 +175,24 @@ def _run_job(stage: str, config: DictConfig, run: Callable[[Any, HydraRecord], P
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             return _report("out of memory; lower backend.num_blocks or take a smaller model", MachineError.exit_code)
-        raise
+        return _bug()
     except OSError as error:
         if error.errno not in _DISK_FULL:
-            raise
+            return _bug()
         where = error.filename or config.output.root
         message = f"cannot write: {where}: {error.strerror}; free some space, or choose another output.root"
         return _report(message, MachineError.exit_code)
-    print(path.absolute(), flush=True)
+    except Exception:
+        return _bug()
+    with suppress(BrokenPipeError):  # nobody reads it: the run is finished all the same
+        print(path.absolute(), flush=True)
     return 0
 
 
-def _refuse_foreign_code(arguments: list[str]) -> None:
-    """Refuse what lets Hydra run code that a setting names: its own settings (callbacks, launchers) and their files.
-
-    Raises
-    ------
-    ConfigError
-        The argument is named.
-    """
-    parsed = get_args_parser().parse_args(arguments)
-    flags = [f"--{flag.replace('_', '-')}" for flag in _FOREIGN_FLAGS if getattr(parsed, flag) is not None]
-    refused = flags + [override for override in parsed.overrides if "hydra" in override.partition("=")[0]]
-    if refused:
-        raise ConfigError(f"not accepted: {refused[0]}: it could run code that a file names; --help lists the settings")
+def _bug() -> int:
+    with suppress(BrokenPipeError):
+        traceback.print_exc()
+    return BUG
 
 
 def typed_config(stage: str, config: DictConfig) -> StageConfig:
@@ -152,15 +222,6 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _quoted(argument: str) -> str:
-    """Quote a value that Hydra's override grammar cannot read bare: a path with letters beyond ASCII."""
-    key, equals, value = argument.partition("=")
-    if not equals or value.isascii() or value[0] in "'\"[{":
-        return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
-
-
 def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(plain, dict)
@@ -174,14 +235,15 @@ def write_hydra_record(run: "RunDir", record: HydraRecord) -> None:
     run.write_text(".hydra/overrides.yaml", OmegaConf.to_yaml(record.overrides))
 
 
-def _log_to_stderr() -> None:
-    logging.raiseExceptions = False  # a disk too full for the log is reported by what else cannot be written
+def _log_to_stderr(verbose: object) -> None:
     logger = logging.getLogger("gpu_simulate_test")
-    logger.setLevel(logging.INFO)
-    if not logger.handlers:
+    logger.setLevel(logging.DEBUG if verbose is True else logging.INFO)
+    shown = logging.getLogger() if verbose else logger  # hydra.verbose: of all, or of the loggers it names
+    if not any(handler.get_name() == __name__ for handler in shown.handlers):
         handler = logging.StreamHandler(sys.stderr)
+        handler.set_name(__name__)
         handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+        shown.addHandler(handler)
 
 
 def _one_line(error: BaseException) -> str:
@@ -196,12 +258,11 @@ def _one_line(error: BaseException) -> str:
             if "Config search path" in line:
                 break
             lines.append(line.strip().replace("full_key: ", "in "))
-    return (
-        "; ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
-        + "; see --help"
-    )
+    told = "; ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
+    return f"{told.replace(':; ', ': ')}; see --help"
 
 
 def _report(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):
+        print(f"error: {message}", file=sys.stderr, flush=True)
     return code
