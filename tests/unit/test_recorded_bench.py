@@ -11,10 +11,11 @@ import pytest
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.cli import real_bench, workload_spec
 from gpu_simulate_test.config.schema import HydraRecord
-from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.recorded import read_recorded
 from tests.builders import MS
 from tests.configs import typed_config
+from tests.recorded_formats import Request, sglang
 
 # One run, as each client would tell it: two requests served, one refused between them.
 ARRIVAL_MS = (0, 250, 500)
@@ -170,6 +171,28 @@ def test_other_times_than_those_recorded_are_no_run(tmp_path: Path) -> None:
     stage(workload_spec, tmp_path, result, "workload.trace_time_scale=2")
     with pytest.raises(ArtifactError, match="other requests than the workload"):
         stage(real_bench, tmp_path, result, "workload.trace_time_scale=2")
+
+
+def test_a_run_in_which_all_failed_says_so_in_both_stages(tmp_path: Path) -> None:
+    result = write(tmp_path / "result.json", vllm(errors=[ERROR] * 3))
+    for command in (workload_spec, real_bench):
+        with pytest.raises(ArtifactError, match=f"every request failed; the first: {ERROR}"):
+            stage(command, tmp_path, result)
+
+
+def test_a_run_without_arrivals_is_placed_on_those_of_the_workload(tmp_path: Path) -> None:
+    run = [Request(0, 30, 20_000, (10_000, 15_000)), Request(0, 20, 20_000, (20_000,))]
+    result = tmp_path / "result.jsonl"
+    result.write_bytes(sglang(run))
+    with pytest.raises(ConfigError, match=r"no arrivals in it: .*result\.jsonl; set workload\.arrival\.kind=poisson"):
+        stage(workload_spec, tmp_path, result)
+    settings = ("workload.arrival.kind=fixed_interval", "workload.arrival.inter_arrival_ns=100000000")
+    real = recorded(tmp_path, result, *settings)
+    assert real.requests["arrival_time_ns"].tolist() == [0, 100 * MS]
+    assert real.requests["ttft_ns"].tolist() == [20 * MS, 20 * MS]
+    assert real.tokens["token_time_ns"].tolist() == [20 * MS, 30 * MS, 45 * MS, 120 * MS, 140 * MS]
+    assert real.meta["arrivals_recorded"] is False
+    assert "arrivals not recorded" in (real.path / "summary.md").read_text(encoding="utf-8")
 
 
 def test_a_trace_without_answers_is_no_run(tmp_path: Path) -> None:

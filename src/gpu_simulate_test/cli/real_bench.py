@@ -14,17 +14,18 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
     from gpu_simulate_test.real_bench.backends import create_engine
-    from gpu_simulate_test.real_bench.recorded import import_recorded
+    from gpu_simulate_test.real_bench.recorded import import_recorded, read_run
     from gpu_simulate_test.real_bench.stage import real_bench
 
+    recorded = read_run(config) if config.backend.name == "recorded" else None  # what is wrong with it comes first
     workload = load_workload(workload_path(config), config.model.id)
     identity = {key: asdict(config)[key] for key in ("model", "hardware", "backend")}
     identity["model"].pop("path")
     path = Path(config.output.root) / "real_runs" / stable_id("real", identity | {"workload": workload.sha256})
-    if config.backend.name == "recorded":
+    if recorded is not None:
         with open_run_dir(path, overwrite=config.overwrite) as target:
             write_hydra_record(target, record)
-            import_recorded(config, record, workload, path.name, target)
+            import_recorded(config, record, workload, recorded, path.name, target)
         return path
     real_bench(
         config,

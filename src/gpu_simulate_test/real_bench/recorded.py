@@ -17,7 +17,28 @@ from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, requests
 from gpu_simulate_test.io.workload import Workload
 
 
-def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Workload, run_id: str, run: RunDir) -> None:
+def read_run(config: RealBenchConfig) -> pd.DataFrame:
+    """Read the run that ``backend.requests`` names; see `gpu_simulate_test.io.recorded.read_recorded`.
+
+    Raises
+    ------
+    ConfigError
+        It is missing.
+    ArtifactError
+        It is malformed, or has no answers.
+    """
+    if config.backend.requests is None:
+        raise ConfigError("backend.requests is missing: name the file of recorded requests")
+    source = Path(config.backend.requests)
+    recorded = read_recorded(source, config.workload.trace_columns, config.workload.trace_time_unit)
+    if "completion_time_ns" not in recorded:
+        raise ArtifactError(f"requests without answers: {source}: no completion_time_ns; name the result of a run")
+    return recorded
+
+
+def import_recorded(
+    config: RealBenchConfig, record: HydraRecord, workload: Workload, recorded: pd.DataFrame, run_id: str, run: RunDir
+) -> None:
     """Write a recorded run as a run directory; what was not recorded stays missing.
 
     Iterations never are; when its first token came is not where a request's answer was not streamed. Where the times of
@@ -26,19 +47,13 @@ def import_recorded(config: RealBenchConfig, record: HydraRecord, workload: Work
 
     Raises
     ------
-    ConfigError
-        ``backend.requests`` is missing.
     ArtifactError
-        The record is malformed, has no answers, or is of other requests than the workload's.
+        The record is of other requests than the workload's.
     """
     started = now()
     backend = config.backend
-    if backend.requests is None:
-        raise ConfigError("backend.requests is missing: name the file of recorded requests")
+    assert backend.requests is not None  # `read_run` has read it
     source = Path(backend.requests)
-    recorded = read_recorded(source, config.workload.trace_columns, config.workload.trace_time_unit)
-    if "completion_time_ns" not in recorded:
-        raise ArtifactError(f"requests without answers: {source}: no completion_time_ns; name the result of a run")
     unscaled = replace(config.workload, trace_time_scale=1.0, trace_length_scale=1.0)
     recorded, _ = select(recorded, unscaled, config.model.max_position_embeddings, source)
     asked = workload.lengths[list(LENGTHS)].assign(arrival_time_ns=workload.arrival_time_ns)
