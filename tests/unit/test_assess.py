@@ -42,6 +42,15 @@ def test_the_error_by_position_grows_by_what_each_token_is_late(tmp_path: Path) 
     assert positions["n"].tolist() == [6, 6, 6, 3]
 
 
+@pytest.mark.parametrize(
+    ("more", "flagged"), [({}, 0), ({"arrivals_recorded": True}, 0), ({"arrivals_recorded": False}, 1)]
+)
+def test_arrivals_that_were_not_recorded_are_flagged(tmp_path: Path, more: dict[str, bool], flagged: int) -> None:
+    real = load_run(write_run(tmp_path / "real", "real", [[MS]], **more), "real")
+    gates = assess([real], load_run(write_run(tmp_path / "sim", "vidur", [[MS]]), "vidur")).gates
+    assert (gates.loc[gates["gate"] == "arrivals", "status"] == "flagged").sum() == flagged
+
+
 @pytest.mark.parametrize(("sim_ms", "tolerance", "refused"), [(20.2, 0.05, False), (20.2, 0.001, True)])
 def test_with_gate_a_verdict_of_off_is_an_error_after_the_report_is_written(
     tmp_path: Path, sim_ms: float, tolerance: float, refused: bool
