@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.recorded import read_recorded
 from gpu_simulate_test.io.recorded.conversations import read_conversations
+from gpu_simulate_test.io.workload import workload_path
+from tests.configs import typed_config
 from tests.recorded_formats import (
     OWN_COLUMNS,
     WRITERS,
@@ -225,6 +228,16 @@ def test_a_table_that_ends_in_the_middle_of_a_line_is_refused(tmp_path: Path) ->
         read(tmp_path, content[:-2])
     crlf = content.replace(b"\n", b"\r\n").removesuffix(b"\r\n")
     pd.testing.assert_frame_equal(read(tmp_path, crlf), read(tmp_path, content))
+
+
+@pytest.mark.parametrize("key", ["prompts", "trace"])
+def test_a_pipe_is_refused_by_name_unread(tmp_path: Path, key: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # to open it would wait for ever
+    config = typed_config("workload_spec", "experiment=cpu_demo", f"workload={key}", f"workload.{key}={pipe}")
+    for refuse in (lambda: workload_path(config), lambda: read_recorded(pipe)):
+        with pytest.raises(ArtifactError, match=f"not a file: {pipe}: what comes through a pipe"):
+            refuse()
 
 
 def test_half_a_surrogate_pair_in_a_prompt_is_replaced(tmp_path: Path) -> None:

@@ -87,9 +87,11 @@ def _names(rows: Rows) -> dict[str, str]:
 
 
 def _errors(rows: Rows) -> tuple[list[str | None], list[str | None]]:
-    nothing: list[None] = [None] * rows.size
+    nothing: list[str | None] = [None] * rows.size
+    if not {"error", "error_type"} & rows.table.keys():
+        return nothing, list(nothing)
     errors, kinds = (rows.table.get(name, nothing) for name in ("error", "error_type"))
-    told = [failure(*one) for one in zip(errors, kinds, strict=True)] if errors or kinds else []
+    told = [failure(*one) for one in zip(errors, kinds, strict=True)]
     return [kind for kind, _ in told], [message for _, message in told]
 
 

@@ -60,7 +60,7 @@ class Rows:
         return self.fields.get(name, name)
 
     def refuse(self, bad: Mask, name: str, what: str, values: npt.NDArray[Any] | None = None) -> None:
-        """Raise Malformed for the first row that is bad."""
+        """Raise Malformed for the first row that is bad, with its value."""
         if bad.any():
             index = int(np.flatnonzero(bad)[0])
             value = "" if values is None else f" {values[index]:g}"
@@ -112,17 +112,14 @@ class Rows:
         kinds = set(map(type, values))
         if not kinds <= {int, float, type(None)}:
             wrong = [value is not None and type(value) not in (int, float) for value in values]
-            index = wrong.index(True)
-            raise Malformed(
-                f"request {self.requests[index] + 1}: {self.field(name)} is no number: {ascii(values[index])[:40]}"
-            )
+            self.refuse(np.array(wrong), name, f"is no number: {ascii(values[wrong.index(True)])[:40]}")
         missing = np.array([value is None for value in values], dtype=bool)
-        limit = 2**63 if float not in kinds else 1e300
-        for index, value in enumerate(values):
-            if value is not None and not -limit < value < limit:
-                kind = "finite" if value != value or abs(value) == float("inf") else "of any use"
-                what = "is not finite" if kind == "finite" else "is out of range"
-                shown = f"{value}"[:24]
-                raise Malformed(f"request {self.requests[index] + 1}: {self.field(name)} {what}: {shown}")
         filled = [0 if value is None else value for value in values]
-        return Column(np.array(filled, dtype=np.float64 if float in kinds else np.int64), missing)
+        try:
+            numbers = np.array(filled, dtype=np.float64 if float in kinds else np.int64)
+        except OverflowError:
+            sizes = [abs(value) for value in filled]
+            self.refuse(np.array([size == max(sizes) for size in sizes]), name, "is out of range: it is above 2^63")
+            raise
+        self.refuse(~np.isfinite(numbers), name, "is not finite", numbers)
+        return Column(numbers, missing)
