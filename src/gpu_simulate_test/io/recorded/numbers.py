@@ -118,8 +118,7 @@ class Rows:
         try:
             numbers = np.array(filled, dtype=np.float64 if float in kinds else np.int64)
         except OverflowError:
-            sizes = [abs(value) for value in filled]
-            self.refuse(np.array([size == max(sizes) for size in sizes]), name, "is out of range: it is above 2^63")
+            self.refuse(np.array([abs(value) >= 2**63 for value in filled]), name, "is out of range: it is above 2^63")
             raise
         self.refuse(~np.isfinite(numbers), name, "is not finite", numbers)
         return Column(numbers, missing)
