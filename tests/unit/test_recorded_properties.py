@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.recorded import read_recorded
+from gpu_simulate_test.io.recorded.conversations import read_conversations
 from tests.recorded_formats import US, WRITERS, Request, Writer
 
 # GST_EXAMPLES=2000 tries a file of each format two thousand times for each promise.
@@ -202,3 +203,31 @@ def test_one_field_that_is_wrong_changes_no_other_request(
         if "first_token_time_ns" in frame and frame["first_token_time_ns"].isna().all():
             before, after = (Counter((*row[:2], row[3:]) for row in rows.elements()) for rows in (before, after))
         assert sum((after - before).values()) <= 1, "but for that one"
+
+
+talks = st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=4)
+
+
+@EXAMPLES
+@given(pairs=talks, share=st.floats(0, 0.999), choice=st.integers(0, 10_000), other=WRONG)
+def test_conversations_are_read_right_or_refused(
+    pairs: list[tuple[str, str]], share: float, choice: int, other: Any
+) -> None:
+    turns = [[{"from": "human", "value": asked}, {"from": "gpt", "value": made}] for asked, made in pairs]
+    content = json.dumps([{"id": "a", "conversations": one} for one in turns]).encode()
+
+    def read_talks(content: bytes) -> list[tuple[str, str] | None]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "some file"
+            path.write_bytes(content)
+            return list(read_conversations(path))
+
+    assert read_talks(content) == pairs
+    with pytest.raises(ArtifactError, match="some file"):
+        read_talks(content[: 1 + int(share * (len(content) - 1))])
+    try:
+        found = read_talks(changed(content, choice, other))
+    except ArtifactError as error:
+        assert "some file" in str(error) and str(error).isprintable()
+    else:
+        assert sum(one != two for one, two in zip(found, pairs, strict=True)) <= 1
