@@ -130,6 +130,7 @@ def test_a_length_that_is_none_is_refused_by_request_and_field(tmp_path: Path, l
         (" \n ", "error", "no text of it"),
         ("half \ud83d", "error", "half \ufffd"),
         (["a", 1], "error", '["a", 1]'),
+        ("nul \0, \x1b[31mred\x1b[0m\u2028end\r", "error", "nul , [31mred [0m end"),
         ("Traceback:\n  x\naiohttp.Gone: bye\n", "aiohttp.Gone", "aiohttp.Gone: bye"),
     ],
 )

@@ -26,9 +26,14 @@ def failure(error: Any, kind: Any = None) -> tuple[str | None, str | None]:
         kind = kind or error.get("error_type") or error.get("type") or error.get("code")
         error = error.get("error_msg") or error.get("message") or error
     text = error if isinstance(error, str) else "" if error is None else json.dumps(error)
-    lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
+    lines = [line for line in map(_one_line, text.split("\n")) if line]
     message = lines[-1] if lines else "no text of it"
     if not kind:
         name = message.partition(":")[0]
         kind = name if lines and name.replace(".", "_").isidentifier() else "error"
-    return " ".join(plain(str(kind)).split()) or "error", message
+    return _one_line(str(kind)) or "error", message
+
+
+def _one_line(text: str) -> str:
+    """Without what would move a terminal's cursor or end a table's line."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in plain(text)).split())
