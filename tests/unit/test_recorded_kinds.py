@@ -354,6 +354,11 @@ def test_two_columns_for_one_quantity_are_refused(tmp_path: Path, two: tuple[str
         read(tmp_path, own_csv(RUN), columns)
 
 
+def test_columns_are_for_tables(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trace_columns is for a table, and this is JSON: .*some file"):
+        read(tmp_path, vllm(RUN), OWN_COLUMNS)
+
+
 # 7. A file that is another says which one is needed.
 
 

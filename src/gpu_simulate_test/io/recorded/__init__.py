@@ -93,7 +93,9 @@ def read_recorded(path: Path, columns: Mapping[str, str] | None = None, unit: st
     taken_for = ""
     try:
         with opened(path) as stream:
-            if columns is None and is_json(stream):
+            if is_json(stream):
+                if columns is not None:
+                    raise ConfigError("workload.trace_columns is for a table, and this is JSON")
                 values = _objects(stream)
                 first = next(values)
                 found = _format(first)
