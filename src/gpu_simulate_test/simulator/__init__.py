@@ -1,0 +1,1 @@
+"""An engine's scheduler on a virtual clock."""
