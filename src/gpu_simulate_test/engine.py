@@ -6,7 +6,7 @@ A backend is submit / has_unfinished / step. The replay loop and the profiler dr
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Clock(Protocol):
@@ -63,8 +63,7 @@ class ScheduledSeq:
     is_prefill: bool
 
 
-@dataclass(frozen=True)
-class Composition:
+class Composition(NamedTuple):
     """What an iteration's time depends on: the columns of ``iteration_metrics.csv``.
 
     Attributes

@@ -72,7 +72,7 @@ def serve(path: Path, kind: str, engine: VirtualEngine, arrivals: Sequence[int],
 
 def write_predictions(folder: Path, real: Run, predict: Cost) -> None:
     assert real.iterations is not None
-    names = Composition.__dataclass_fields__
+    names = Composition._fields
     rows = real.iterations.to_dict("records")
     times = [predict(Composition(**{name: row[name] for name in names})) for row in rows]
     table = pd.DataFrame({"iteration_id": real.iterations["iteration_id"], "predicted_ns": times, "in_profile": True})

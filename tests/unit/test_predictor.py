@@ -1,7 +1,5 @@
 """The predictor finds a known truth, never goes down when a batch grows, and says what it has not seen."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,14 +102,14 @@ def test_a_batch_with_one_more_sequence_never_takes_less(
 def test_one_batch_and_a_table_of_it_are_predicted_alike(predictors: Predictors) -> None:
     seqs = [ScheduledSeq(0, 30, 5, True), ScheduledSeq(1, 1, 77, False), ScheduledSeq(2, 1, 13, False)]
     batch = Composition.of(seqs)
-    table = pd.DataFrame([asdict(batch)])
+    table = pd.DataFrame([batch._asdict()])
     assert predictors.iterations.predict_ns(batch) == pytest.approx(predictors.predict_table(table)[0])
 
 
 def test_what_lies_beyond_the_profile_is_said_to(predictors: Predictors) -> None:
-    assert predictors.covers(Composition.of([ScheduledSeq(0, 30, 0, True)]))
-    assert not predictors.covers(Composition.of([ScheduledSeq(0, 65, 0, True)]))
-    assert not predictors.covers(Composition.of([ScheduledSeq(0, 1, 5000, False)]))
+    batches = [ScheduledSeq(0, 30, 0, True), ScheduledSeq(0, 65, 0, True), ScheduledSeq(0, 1, 5000, False)]
+    covered = predictors.cover(pd.DataFrame([Composition.of([one]) for one in batches]))
+    assert covered.tolist() == [True, False, False]
 
 
 def test_beyond_the_profile_time_still_grows(predictors: Predictors) -> None:

@@ -127,16 +127,16 @@ def test_a_simulation_runs_on_it(stock: StockPredictor, scheduler: str, num_bloc
         [output for _, output in lengths],
         spy,
     )
-    assert [len(times) for times in result.token_times] == [output for _, output in lengths]
+    assert result.token_counts().tolist() == [output for _, output in lengths]
     assert (sum(result.restarts) > 0) == (num_blocks < 10)
-    taken = [iteration.end_ns - iteration.start_ns for iteration in result.iterations]
+    taken = [end - start for start, end in zip(result.start_ns, result.end_ns, strict=True)]
     assert taken == pytest.approx(predicted, abs=2)
 
 
 def test_under_orca_whole_prompts_together_are_in_the_table(profile: Profile) -> None:
     stock = train_stock(profile, limits("orca"), LONGEST, **SMALL_GRID)
     result = simulate(limits("orca"), np.zeros(4, dtype=np.int64), [199] * 4, [1] * 4, stock.predict_ns)
-    assert result.iterations[0].composition.num_prefill_tokens == 4 * 199
+    assert result.batches[0].num_prefill_tokens == 4 * 199
 
 
 def test_of_one_request_the_stand_in_is_vidurs_own_batch() -> None:

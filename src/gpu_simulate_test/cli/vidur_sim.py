@@ -25,6 +25,7 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         "profile": file_sha256(profile.path / PROFILE_META),
         "scheduler": config.vidur.scheduler.name,
         "predictor": config.vidur.predictor.name,
+        "loop": config.vidur.loop.name,
         "samples": config.vidur.samples,
         "backend": asdict(config.backend),
         "real": [real.settings, real.num_decode_actual.tolist(), real.reference_ns] if real else None,

@@ -274,12 +274,23 @@ class PredictorConfig:
 
 
 @dataclass
+class LoopConfig:
+    """What serves the simulated requests: our core, checked against Vidur's loop, or that loop."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        _one_of("vidur.loop.name", self.name, ("core", "vidur"))
+
+
+@dataclass
 class VidurConfig:
     """Everything Vidur is told."""
 
     profiling: ProfilingConfig
     scheduler: SchedulerConfig
     predictor: PredictorConfig
+    loop: LoopConfig
     samples: int
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """From a replay's recording to the three metric tables."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -95,6 +95,6 @@ def _iteration(step: Step, start_ns: int) -> dict[str, int]:
     return {
         "start_time_ns": step.start_ns - start_ns,
         "end_time_ns": step.end_ns - start_ns,
-        **asdict(Composition.of(step.batch)),
+        **Composition.of(step.batch)._asdict(),
         "num_preempted": len(step.preempted),
     }

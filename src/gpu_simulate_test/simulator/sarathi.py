@@ -9,13 +9,11 @@ through one by one, in Vidur's order.
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-import numpy.typing as npt
-
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.simulator.timeline import Timeline
 
 StepNs = Callable[[Composition, float], float]
 """Time of a batch, ns, from its composition and the virtual time at which it begins, s."""
@@ -31,39 +29,6 @@ class Limits:
     num_blocks: int
     watermark: float = 0.0  # share of the KV blocks that admission leaves free
     prefix_caching: bool = False  # a preempted request keeps what of its cache is not given away
-
-
-@dataclass
-class Timeline:
-    """Every iteration and who made tokens in it.
-
-    Attributes
-    ----------
-    start_ns, end_ns : list of int
-        One entry an iteration.
-    batches : list of Composition
-    preempted : list of int
-        Requests that an iteration took up again after they were preempted.
-    first_scheduled : list of int
-        The iteration that first took up each request.
-    spans : list of list of (int, int)
-        For each request, runs of iterations, the first and the number of them, in each of which it made a token.
-    restarts : list of int
-        How often each request was preempted.
-    """
-
-    start_ns: list[int] = field(default_factory=list)
-    end_ns: list[int] = field(default_factory=list)
-    batches: list[Composition] = field(default_factory=list)
-    preempted: list[int] = field(default_factory=list)
-    first_scheduled: list[int] = field(default_factory=list)
-    spans: list[list[tuple[int, int]]] = field(default_factory=list)
-    restarts: list[int] = field(default_factory=list)
-
-    def token_iterations(self, request: int) -> npt.NDArray[np.int64]:
-        """The iteration of each of a request's output tokens."""
-        runs = [np.arange(first, first + count) for first, count in self.spans[request]]
-        return np.concatenate(runs) if runs else np.empty(0, dtype=np.int64)
 
 
 class SarathiCore:
@@ -126,7 +91,7 @@ class _Run:
         self.given = 0  # blocks allocated so far
         self.left: dict[int, tuple[int, int]] = {}  # as in prefix_cache.py
         self.seen_restarts = [0] * size
-        self.line = Timeline(first_scheduled=[-1] * size, spans=[[] for _ in range(size)], restarts=[0] * size)
+        self.line = Timeline.of(size)
 
     def serve(self, on_finished: Callable[[int], object]) -> Timeline:
         now, arriving, size = 0.0, 0, len(self.arrived)
@@ -204,9 +169,6 @@ class _Run:
         line, iteration = self.line, len(self.line.start_ns)
         batch = self._composition(iteration, prompts)
         end = now + self.step_ns(batch, now) / 1e9
-        line.start_ns.append(round(now * 1e9))
-        line.end_ns.append(round(end * 1e9))
-        line.batches.append(batch)
         preempted = finished = 0
         for request, tokens in prompts:
             if line.first_scheduled[request] < 0:
@@ -216,13 +178,13 @@ class _Run:
                 preempted += 1
             self.processed[request] += tokens
             if self.processed[request] == self.prefill[request]:
-                line.spans[request].append((iteration, 1))
+                line.add_token(request, iteration)
                 if self.decode[request] == 1:
                     finished += 1
                     self.free += self._held(request, self.prefill[request])
                     continue
             self.tail.append(request)
-        line.preempted.append(preempted)
+        line.add_iteration(now, end, batch, preempted)
         for request in self.finishing.pop(iteration, ()):
             if self.last[request] == iteration:
                 finished += 1

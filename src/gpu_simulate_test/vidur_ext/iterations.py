@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -166,7 +166,7 @@ class Measured:
         """Take the iterations of one burst."""
         for step in steps:
             times = {"start_ns": step.start_ns, "ns": step.end_ns - step.start_ns, "held_out": int(held_out)}
-            self.rows.append(times | asdict(Composition.of(step.batch)))
+            self.rows.append(times | Composition.of(step.batch)._asdict())
 
     def table(self) -> pd.DataFrame:
         """All iterations, in order of time."""

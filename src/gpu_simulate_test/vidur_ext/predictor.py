@@ -8,7 +8,7 @@ range it goes on in a straight line.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -157,9 +157,10 @@ class Predictors:
             )
         return self.operators
 
-    def covers(self, batch: Composition) -> bool:
-        """True when every quantity lies within the profiled range."""
-        return all(self.low[name] <= value <= self.high[name] for name, value in asdict(batch).items())
+    def cover(self, batches: pd.DataFrame) -> np.ndarray:
+        """True where every quantity of a batch lies within the profiled range, shape (n_batches,)."""
+        inside = [batches[name].between(self.low[name], self.high[name]) for name in COMPOSITION]
+        return np.asarray(np.logical_and.reduce(inside), dtype=bool)
 
     def quantile_ns(self, batch: Composition, level: float) -> float:
         """The time that a fraction `level` of such batches stays below, ns; NaN where no noise was recorded."""

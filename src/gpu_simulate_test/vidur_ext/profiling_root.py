@@ -18,7 +18,7 @@ MLP, ATTENTION = "mlp.csv", "attention.csv"
 ITERATION = "iteration.csv"
 NOISE = "noise.csv"
 KERNELS = {field.name: f"kernels_{field.name}.csv" for field in fields(Kernels)}
-COMPOSITION = tuple(field.name for field in fields(Composition))
+COMPOSITION = Composition._fields
 
 # What a profile is valid for: the simulated settings must be the profiled ones.
 IDENTITY = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_threads", "num_layers")

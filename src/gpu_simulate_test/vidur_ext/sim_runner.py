@@ -29,12 +29,14 @@ from gpu_simulate_test.io.tables import (
     write_table,
 )
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.simulator.timeline import Timeline
 from gpu_simulate_test.vidur_ext.device_config import register_device
+from gpu_simulate_test.vidur_ext.loop import Loop, Step
 from gpu_simulate_test.vidur_ext.noise import Noise
 from gpu_simulate_test.vidur_ext.predictor import Predictors, batches_of
 from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION, Profile
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.simulation import SimResult, SimSettings, simulate
+from gpu_simulate_test.vidur_ext.simulation import SimSettings
 from gpu_simulate_test.vidur_ext.stock_predictor import train_stock
 from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, by_composition
 
@@ -169,8 +171,18 @@ def vidur_sim(
     else:
         predict_ns = by_composition(predictors.model(config.vidur.predictor.name).predict_ns)
 
-    def predict(batch: Composition, vidur_batch: Any = None) -> float:
+    def predict(batch: Composition, start_s: float = 0.0, vidur_batch: Any = None) -> float:
         return predict_ns(batch, vidur_batch) * speed
+
+    loop = Loop(
+        config.vidur.loop.name,
+        settings,
+        workload.arrival_time_ns,
+        num_prefill,
+        num_decode,
+        predict,
+        own_batch=config.vidur.predictor.name == "stock",
+    )
 
     samples = config.vidur.samples if predictors.noise else 0
     real_iterations = None
@@ -178,18 +190,13 @@ def vidur_sim(
         real_iterations = _real_iterations(real.iterations, predict, predictors)
     runs = 1 + samples + (real_iterations is not None)
     with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
-
-        def run_vidur(predict: PredictNs) -> SimResult:
-            lengths = num_prefill.tolist(), num_decode.tolist()
-            return simulate(settings, workload.arrival_time_ns, *lengths, predict, bar.update)
-
-        result = run_vidur(predict)
+        result = loop.run(predict, bar.update)
         requests, tokens = _request_and_token_tables(workload, result)
         sampled = []
         for number in range(samples):
             assert predictors.noise is not None
             offset = predictors.noise.draw_offset(np.random.default_rng(number))
-            noisy = run_vidur(_with_noise(predict, predictors.noise, offset))
+            noisy = loop.run(_with_noise(predict, predictors.noise, offset), bar.update)
             sampled.append(_request_and_token_tables(workload, noisy))
             folder = run.path / SAMPLES / str(number)
             folder.mkdir(parents=True)
@@ -199,7 +206,7 @@ def vidur_sim(
             assert real is not None and real.iterations is not None
             run.write_table(REAL_ITERATIONS, real_iterations)
             noise = Noise(_record_of(real, real.iterations, real_iterations))
-            requests_then, _ = _request_and_token_tables(workload, run_vidur(_with_noise(predict, noise, 0)))
+            requests_then, _ = _request_and_token_tables(workload, loop.run(_with_noise(predict, noise, 0), bar.update))
             run.write_table(AT_REAL_SPEED, requests_then[list(AT_REAL_SPEED.required)])
     iterations = _iteration_table(result, predictors)
     if outside := share_outside_profile(iterations):
@@ -207,7 +214,7 @@ def vidur_sim(
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)
     run.write_table(ITERATION_METRICS, iterations)
-    lines = _summary(config, run_id, settings, requests, iterations, real, speed)
+    lines = _summary(config, run_id, settings, requests, iterations, real, speed, loop)
     lines += latency_lines(requests, tokens, sampled)
     if predictors.noise is None:
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
@@ -227,65 +234,62 @@ def vidur_sim(
             real_run_dir=str(real.path.absolute()) if real else None,
             settings=asdict(settings),
             predictor=config.vidur.predictor.name,
+            loop={"name": loop.name, "checked": loop.checked, "difference": loop.difference},
             reference_ns=profile.meta.get("reference_ns"),
             machine_speed=speed,
         )
     )
 
 
-def _with_noise(predict: PredictNs, noise: Noise, offset: int) -> PredictNs:
+def _with_noise(predict: Step, noise: Noise, offset: int) -> Step:
     """Scatter predictions as recorded iterations did, from `offset` ns of that record on."""
 
-    def scattered(batch: Composition, vidur_batch: Any) -> float:
-        return predict(batch, vidur_batch) * noise.ratio(offset + round(vidur_batch.scheduled_at * 1e9))
+    def scattered(batch: Composition, start_s: float, vidur_batch: Any) -> float:
+        return predict(batch, start_s, vidur_batch) * noise.ratio(offset + round(start_s * 1e9))
 
     return scattered
 
 
-def _request_and_token_tables(workload: Workload, result: SimResult) -> tuple[pd.DataFrame, pd.DataFrame]:
-    counts = np.array([len(times) for times in result.token_times])
+def _request_and_token_tables(workload: Workload, line: Timeline) -> tuple[pd.DataFrame, pd.DataFrame]:
+    start_ns, end_ns = (np.array(times, dtype=np.int64) for times in (line.start_ns, line.end_ns))
+    counts, iterations = line.token_counts(), line.token_iterations()
+    times = end_ns[iterations]
+    last = np.cumsum(counts) - 1
+    first = last - counts + 1
     requests = pd.DataFrame(
         {
             "request_id": workload.lengths["request_id"],
             "arrival_time_ns": workload.arrival_time_ns,
-            "first_scheduled_time_ns": result.first_scheduled_ns,
-            "first_token_time_ns": [times[0] for times in result.token_times],
-            "completion_time_ns": [times[-1] for times in result.token_times],
+            "first_scheduled_time_ns": start_ns[line.first_scheduled],
+            "first_token_time_ns": times[first],
+            "completion_time_ns": times[last],
             "num_prefill_tokens": workload.lengths["num_prefill_tokens"],
             "num_decode_tokens": workload.lengths["num_decode_tokens"],
             "num_decode_tokens_actual": counts,
-            "num_preemptions": result.restarts,
+            "num_preemptions": line.restarts,
         }
     )
+    latency = np.diff(times, prepend=0)
+    begins = np.zeros(len(times), dtype=bool)
+    begins[first] = True
     tokens = pd.DataFrame(
         {
             "request_id": np.repeat(workload.lengths["request_id"].to_numpy(), counts),
-            "token_index": np.concatenate([np.arange(count) for count in counts]),
-            "token_time_ns": np.concatenate([np.array(times, dtype=np.int64) for times in result.token_times]),
-            "iteration_id": np.concatenate([np.array(ids, dtype=np.int64) for ids in result.token_iterations]),
+            "token_index": np.arange(len(times)) - np.repeat(first, counts),
+            "token_time_ns": times,
+            "token_latency_ns": pd.arrays.IntegerArray(latency, begins),
+            "iteration_id": iterations,
         }
     )
-    latency = tokens.groupby("request_id")["token_time_ns"].diff().astype("Int64")
-    tokens.insert(3, "token_latency_ns", latency)
     return requests_on_arrival(requests, "vidur"), tokens
 
 
-def _iteration_table(result: SimResult, predictors: Predictors) -> pd.DataFrame:
-    iterations = pd.DataFrame(
-        [
-            {
-                "start_time_ns": iteration.start_ns,
-                "end_time_ns": iteration.end_ns,
-                **asdict(iteration.composition),
-                "num_preempted": iteration.preempted,
-                "predicted_ns": iteration.end_ns - iteration.start_ns,
-                "in_profile": predictors.covers(iteration.composition),
-            }
-            for iteration in result.iterations
-        ]
-    )
-    iterations.insert(0, "iteration_id", np.arange(len(iterations)))
-    return iterations
+def _iteration_table(line: Timeline, predictors: Predictors) -> pd.DataFrame:
+    batches = pd.DataFrame(line.batches, columns=list(COMPOSITION))
+    took = np.array(line.end_ns) - np.array(line.start_ns)
+    times = {"iteration_id": np.arange(len(batches)), "start_time_ns": line.start_ns, "end_time_ns": line.end_ns}
+    after = {"num_preempted": line.preempted, "predicted_ns": took, "in_profile": predictors.cover(batches)}
+    return pd.DataFrame(times).join(batches).assign(**after)
 
 
 def _real_iterations(
@@ -297,7 +301,7 @@ def _real_iterations(
         {
             "iteration_id": iterations["iteration_id"],
             "predicted_ns": [round(predict(batch)) for batch in batches],
-            "in_profile": [predictors.covers(batch) for batch in batches],
+            "in_profile": predictors.cover(iterations),
         }
     )
 
@@ -326,11 +330,13 @@ def _summary(
     iterations: pd.DataFrame,
     real: RealRun | None,
     speed: float,
+    loop: Loop,
 ) -> list[str]:
     return [
         f"# Simulated run {run_id}",
         "",
         f"- Vidur, {settings.scheduler} scheduler, predictor {config.vidur.predictor.name}",
+        f"- loop: {loop.described()}",
         f"- {config.model.id} on {config.hardware.name}",
         f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
         f"{settings.batch_cap} requests, {settings.token_budget} tokens a batch, "

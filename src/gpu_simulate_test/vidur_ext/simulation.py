@@ -1,10 +1,9 @@
 """One Vidur simulation: our workload in, every iteration out."""
 
-import itertools
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from vidur.request_generator.request_generator_registry import RequestGeneratorR
 from vidur.simulator import Simulator
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.simulator.sarathi import Limits
+from gpu_simulate_test.simulator.timeline import Timeline
 from gpu_simulate_test.vidur_ext.prefix_cache import keep_prefixes
 from gpu_simulate_test.vidur_ext.vidur_predictor import (
     GsimExecutionTimePredictor,
@@ -52,34 +53,16 @@ class SimSettings:
     prefix_caching: bool = False  # sarathi only: a preempted request keeps what of its cache is not given away
     watermark: float = 0.0  # share of the KV blocks that admission leaves free
 
-
-@dataclass
-class SimIteration:
-    """A simulated iteration; times in ns."""
-
-    start_ns: int
-    end_ns: int
-    composition: Composition
-    preempted: int
-
-
-@dataclass
-class SimResult:
-    """What a simulation made, per request and per iteration.
-
-    Attributes
-    ----------
-    token_times, token_iterations : list of list of int
-        One list a request: when each output token was made (ns), and in which iteration.
-    first_scheduled_ns : list of int
-    restarts : list of int
-    """
-
-    token_times: list[list[int]]
-    token_iterations: list[list[int]]
-    first_scheduled_ns: list[int | None]
-    restarts: list[int]
-    iterations: list[SimIteration] = field(default_factory=list)
+    def limits(self) -> Limits:
+        """Those of them that the core needs."""
+        return Limits(
+            self.batch_cap,
+            self.token_budget,
+            self.block_size,
+            self.num_blocks,
+            self.watermark,
+            self.prefix_caching,
+        )
 
 
 class _Request(Request):
@@ -125,7 +108,7 @@ def simulate(
     num_decode: Sequence[int],
     predict_ns: PredictNs,
     on_finished: Callable[[int], object] = lambda _count: None,
-) -> SimResult:
+) -> Timeline:
     """Run Vidur on a workload.
 
     Parameters
@@ -145,57 +128,58 @@ def simulate(
         for arrival, prefill, decode in zip(arrival_ns.tolist(), num_prefill, num_decode, strict=True)
     ]
     index_of = {request.id: index for index, request in enumerate(requests)}
-    result = SimResult([[] for _ in requests], [[] for _ in requests], [None for _ in requests], [0 for _ in requests])
+    line = Timeline.of(len(requests))
+    compositions: list[Composition] = []
     logging.getLogger("vidur").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
-        GsimExecutionTimePredictor.predict_ns = staticmethod(_observed(predict_ns, result))
+        GsimExecutionTimePredictor.predict_ns = staticmethod(_observed(predict_ns, compositions))
         _WorkloadGenerator.requests = requests
         try:
             simulator = Simulator(_vidur_config(settings, scratch, int(max(np.add(num_prefill, num_decode)))))
             if settings.prefix_caching:
                 (replica,) = simulator.scheduler._replica_schedulers.values()
                 keep_prefixes(replica)
-            simulator.metric_store.on_batch_end = _recorder(index_of, result, on_finished)
+            simulator.metric_store.on_batch_end = _recorder(index_of, compositions, line, on_finished)
             simulator.metric_store.plot = lambda: None
             simulator.run()
         finally:
             GsimExecutionTimePredictor.predict_ns = None
             _WorkloadGenerator.requests = ()
-    result.restarts = [request.num_restarts for request in requests]
-    return result
+    line.restarts = [request.num_restarts for request in requests]
+    return line
 
 
-def _observed(predict_ns: PredictNs, result: SimResult) -> PredictNs:
+def _observed(predict_ns: PredictNs, compositions: list[Composition]) -> PredictNs:
     """Keep each batch's composition when its time is predicted: afterwards it has moved on."""
 
     def predict(batch: Composition, vidur_batch: Any) -> float:
-        result.iterations.append(SimIteration(0, 0, batch, 0))
+        compositions.append(batch)
         return predict_ns(batch, vidur_batch)
 
     return predict
 
 
 def _recorder(
-    index_of: dict[int, int], result: SimResult, on_finished: Callable[[int], object]
+    index_of: dict[int, int],
+    compositions: list[Composition],
+    line: Timeline,
+    on_finished: Callable[[int], object],
 ) -> Callable[[float, Any, Any, float], None]:
     """Called by Vidur at the end of every batch, after its requests were updated."""
     restarts = dict.fromkeys(index_of, 0)
-    numbers = itertools.count()
 
     def record(time: float, batch: Any, replica_id: Any, memory_usage: float) -> None:
-        number = next(numbers)
-        iteration = result.iterations[number]
-        iteration.start_ns, iteration.end_ns = round(batch.scheduled_at * 1e9), round(time * 1e9)
+        number, preempted = len(line.start_ns), 0
         for request in batch.requests:
             index = index_of[request.id]
-            if result.first_scheduled_ns[index] is None:
-                result.first_scheduled_ns[index] = iteration.start_ns
+            if line.first_scheduled[index] < 0:
+                line.first_scheduled[index] = number
             if request.num_restarts > restarts[request.id]:
                 restarts[request.id] = request.num_restarts
-                iteration.preempted += 1
+                preempted += 1
             if request.is_prefill_complete:  # the last chunk makes a token, and so does every decode step
-                result.token_times[index].append(iteration.end_ns)
-                result.token_iterations[index].append(number)
+                line.add_token(index, number)
+        line.add_iteration(batch.scheduled_at, time, compositions[number], preempted)
         on_finished(sum(request.completed for request in batch.requests))
 
     return record
