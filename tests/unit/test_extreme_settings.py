@@ -113,7 +113,7 @@ def test_a_trace_is_scaled_within_bounds_or_refused(tmp_path: Path, value: str) 
             assert "\n" not in str(error) or isinstance(error, OmegaConfBaseException)
 
 
-def test_arrivals_beyond_a_century_are_refused_with_what_to_do() -> None:
+def test_arrivals_beyond_a_century_are_refused_with_what_to_do(tmp_path: Path) -> None:
     settings = ("workload=synthetic", "workload.num_requests=20", "workload.arrival.kind=fixed_interval")
     with pytest.raises(ConfigError, match=r"would arrive over 602 years: raise workload\.arrival\.rate_per_s"):
-        asked_for(Path("nowhere"), *settings, "workload.arrival.inter_arrival_ns=1000000000000000000")
+        asked_for(tmp_path, *settings, "workload.arrival.inter_arrival_ns=1000000000000000000")

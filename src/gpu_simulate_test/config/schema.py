@@ -231,7 +231,7 @@ class BackendConfig:
         _one_of("backend.name", self.name, ("transformers", "vllm", "sarathi", "recorded"))
         _one_of("backend.batching", self.batching, ("continuous", "sequential"))
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size", "num_blocks", "num_threads"):
-            _within(f"backend.{key}", getattr(self, key), 1, 1_000_000_000)
+            _within(f"backend.{key}", getattr(self, key), 1, 10**15)
         _within("backend.warmup_requests", self.warmup_requests, 0, MAX_REQUESTS)
 
     @property
