@@ -51,6 +51,27 @@ def test_arrivals_that_were_not_recorded_are_flagged(tmp_path: Path, more: dict[
     assert (gates.loc[gates["gate"] == "arrivals", "status"] == "flagged").sum() == flagged
 
 
+@pytest.mark.parametrize(
+    ("loop", "status", "detail"),
+    [
+        (
+            {"name": "core", "checked": 190, "difference": None},
+            "passed",
+            "identical to Vidur's on the first 190 requests",
+        ),
+        ({"name": "vidur", "checked": 0, "difference": None}, "passed", "nothing of ours schedules"),
+        ({"name": "vidur", "checked": 0, "difference": "iteration 3: a and b"}, "flagged", "iteration 3: a and b"),
+    ],
+)
+def test_a_gate_says_whether_the_simulation_is_vidurs(
+    tmp_path: Path, loop: dict[str, object], status: str, detail: str
+) -> None:
+    real = load_run(write_run(tmp_path / "real", "real", [[MS]]), "real")
+    gates = assess([real], load_run(write_run(tmp_path / "sim", "vidur", [[MS]], loop=loop), "vidur")).gates
+    gate = gates.set_index("gate").loc["simulated loop"]
+    assert gate["status"] == status and detail in gate["detail"]
+
+
 @pytest.mark.parametrize(("sim_ms", "tolerance", "refused"), [(20.2, 0.05, False), (20.2, 0.001, True)])
 def test_with_gate_a_verdict_of_off_is_an_error_after_the_report_is_written(
     tmp_path: Path, sim_ms: float, tolerance: float, refused: bool

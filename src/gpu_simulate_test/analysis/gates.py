@@ -56,6 +56,7 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
         _dispatch_lag(comparison, repeats),
         *(_setting(name, real, sim, of_real, of_sim) for name, of_real, of_sim in _SETTINGS),
         _preemptions(repeats, sim),
+        *_loop(sim),
         _profiled_range(sim),
         _held_out(sim),
         _repeats(comparison),
@@ -173,6 +174,18 @@ def _preemptions(repeats: Sequence[Run], sim: Run) -> Gate:
     if simulated == real == 0:
         return gate, PASSED, "0", "in both runs"
     return gate, FLAGGED, f"{real:g}, {simulated}", "real, simulated; what is computed again differs between engines"
+
+
+def _loop(sim: Run) -> list[Gate]:
+    """Whether the simulation is what Vidur's own loop would have made."""
+    loop = sim.meta.get("loop")
+    if not loop:
+        return []
+    if loop.get("difference"):
+        return [("simulated loop", FLAGGED, "Vidur's own", f"our core differs: {loop['difference']}")]
+    if loop["name"] == "vidur":
+        return [("simulated loop", PASSED, "Vidur's own", "nothing of ours schedules")]
+    return [("simulated loop", PASSED, "our core", f"identical to Vidur's on the first {loop['checked']:,} requests")]
 
 
 def _profiled_range(sim: Run) -> Gate:

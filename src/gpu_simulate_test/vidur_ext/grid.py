@@ -48,6 +48,10 @@ class Grid:
 
     def __call__(self, *point: float) -> float:
         """The value at `point`, one coordinate an axis."""
+        if len(point) == 1:
+            index, part = _position(self._axes[0], point[0])
+            values = self._values
+            return (1.0 - part) * values[index] + part * values[index + 1] if part else values[index]
         steps = []
         for axis, stride, value in zip(self._axes, self._strides, point, strict=True):
             index, part = _position(axis, value)

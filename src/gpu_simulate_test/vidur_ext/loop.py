@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 Step = Callable[[Composition, float, Any], float]
 """Time of a batch, ns, from its composition, when it begins, s, and Vidur's own batch where there is one."""
 
-_CHECKED_REQUESTS, _CHECKED_TOKENS = 300, 10_000  # a fraction of a second of Vidur's loop
+_CHECKED_REQUESTS, _CHECKED_TOKENS = 300, 40_000  # less than a second of Vidur's loop
 
 
 class Loop:
