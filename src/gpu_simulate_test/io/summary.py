@@ -8,21 +8,25 @@ import pandas as pd
 _LEVELS = (50, 90, 99)
 
 
-def latency_lines(
-    requests: pd.DataFrame, tokens: pd.DataFrame, samples: Sequence[tuple[pd.DataFrame, pd.DataFrame]] = ()
-) -> list[str]:
+def latency_percentiles(requests: pd.DataFrame, token_latency_ns: "pd.Series[int] | np.ndarray") -> np.ndarray:
+    """P50, P90 and P99 of TTFT and TBT, ms, shape (2, 3); NaN for a metric without values."""
+    return np.array([_percentiles(requests["ttft_ns"]), _percentiles(token_latency_ns)])
+
+
+def latency_lines(latencies: np.ndarray, samples: Sequence[np.ndarray] = ()) -> list[str]:
     """TTFT and TBT percentiles as Markdown list items, ms; none for a metric without values.
 
     Parameters
     ----------
-    requests, tokens : pandas.DataFrame
-    samples : sequence of (requests, tokens)
+    latencies : numpy.ndarray of shape (2, 3)
+        See `latency_percentiles`.
+    samples : sequence of numpy.ndarray of shape (2, 3)
         Simulations with noise: the range of each percentile over them is said too.
     """
     lines = []
-    for name, part, column in (("TTFT", 0, "ttft_ns"), ("TBT", 1, "token_latency_ns")):
-        values = _percentiles((requests, tokens)[part][column])
-        ranges = np.array([_percentiles(sample[part][column]) for sample in samples])
+    for row, name in enumerate(("TTFT", "TBT")):
+        values = latencies[row]
+        ranges = np.array([sample[row] for sample in samples])
         if not np.isnan(values).any():
             words = [
                 f"P{level} {value:.3f} ms"
@@ -33,6 +37,6 @@ def latency_lines(
     return lines
 
 
-def _percentiles(column: "pd.Series[int]") -> np.ndarray:
-    known = column.dropna().to_numpy(dtype="float64") / 1e6
-    return np.percentile(known, _LEVELS) if known.size else np.full(len(_LEVELS), np.nan)
+def _percentiles(values: "pd.Series[int] | np.ndarray") -> np.ndarray:
+    known = values.dropna().to_numpy(dtype=np.int64) if isinstance(values, pd.Series) else values
+    return np.percentile(known, _LEVELS) / 1e6 if known.size else np.full(len(_LEVELS), np.nan)

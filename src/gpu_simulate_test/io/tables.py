@@ -3,8 +3,10 @@
 Times are integer nanoseconds relative to the run's start. A missing value is an empty field.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -161,11 +163,22 @@ def share_outside_profile(iterations: pd.DataFrame) -> float:
     return float(took[~iterations["in_profile"]].sum() / took.sum())
 
 
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write `frame` as CSV atomically: a header, text in quotes, a missing value empty."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+def write_table(path: Path, frames: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
+    """Write a frame, or several of the same columns one after another, as CSV atomically.
+
+    A header, text in quotes, a missing value empty. There must be one frame at least.
+    """
+    pieces = iter([frames] if isinstance(frames, pd.DataFrame) else frames)
     options = pacsv.WriteOptions(quoting_style="needed", quoting_header="none")
-    write_atomic(path, lambda stream: pacsv.write_csv(table, stream, options))
+
+    def write(stream: BinaryIO) -> None:
+        first = pa.Table.from_pandas(next(pieces), preserve_index=False)
+        with pacsv.CSVWriter(stream, first.schema, write_options=options) as writer:
+            writer.write_table(first)
+            for piece in pieces:
+                writer.write_table(pa.Table.from_pandas(piece, schema=first.schema, preserve_index=False))
+
+    write_atomic(path, write)
 
 
 def read_table(path: Path, table: Table) -> pd.DataFrame:

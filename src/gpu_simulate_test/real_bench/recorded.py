@@ -12,7 +12,7 @@ from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.recorded import LENGTHS, TIMES, read_recorded, select
 from gpu_simulate_test.io.run_dir import RunDir
-from gpu_simulate_test.io.summary import latency_lines
+from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, requests_on_arrival
 from gpu_simulate_test.io.workload import Workload
 
@@ -89,7 +89,8 @@ def import_recorded(
     if not timed:
         lines += ["- arrivals not recorded: those of the workload are taken"]
     lines += ["- engine limits as the settings state them: they were not recorded"]
-    run.write_text("summary.md", "\n".join([*lines, *latency_lines(requests, tokens)]) + "\n")
+    lines += latency_lines(latency_percentiles(requests, tokens["token_latency_ns"]))
+    run.write_text("summary.md", "\n".join(lines) + "\n")
     run.finish(
         run_meta(
             run_id,

@@ -17,7 +17,7 @@ from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, P
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
-from gpu_simulate_test.io.summary import latency_lines
+from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts, token_ids
 from gpu_simulate_test.real_bench.guard import GuardedEngine
@@ -170,6 +170,6 @@ def _summary(run_id: str, metrics: Metrics, info: EngineInfo, workload: Workload
         f"- served: {int(ok.sum())}; failed: {int((~ok).sum())}",
         f"- iterations: {len(metrics.iterations)}; output tokens: {len(tokens)}",
     ]
-    lines += latency_lines(requests, tokens)
+    lines += latency_lines(latency_percentiles(requests, tokens["token_latency_ns"]))
     lines.append("- not deterministic: times depend on the machine and on what else runs on it")
     return "\n".join(lines) + "\n"

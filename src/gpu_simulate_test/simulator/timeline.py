@@ -61,9 +61,9 @@ class Timeline:
         """Output tokens of each request, shape (n_requests,)."""
         return np.array([sum(count for _, count in runs) for runs in self.spans], dtype=np.int64)
 
-    def token_iterations(self) -> Ints:
-        """The iteration of every output token, request by request, shape (n_tokens,)."""
-        runs = np.array([run for one in self.spans for run in one], dtype=np.int64).reshape(-1, 2)
+    def token_iterations(self, requests: slice = slice(None)) -> Ints:
+        """The iteration of every output token of these requests, one after another, shape (n_tokens,)."""
+        runs = np.array([run for one in self.spans[requests] for run in one], dtype=np.int64).reshape(-1, 2)
         first, count = runs[:, 0], runs[:, 1]
         begins = np.cumsum(count) - count
         return np.repeat(first - begins, count) + np.arange(int(count.sum()))

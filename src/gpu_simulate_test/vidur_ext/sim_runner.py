@@ -1,7 +1,7 @@
 """The vidur-sim stage: settings and artifacts in, metric tables of the simulation out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, read_run_meta, repeat_dirs
-from gpu_simulate_test.io.summary import latency_lines
+from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import (
     AT_REAL_SPEED,
     ITERATION_METRICS,
@@ -43,6 +43,7 @@ from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, by_compositio
 log = logging.getLogger(__name__)
 
 _NEIGHBOURS = 15  # iterations
+_PIECE = 4096  # requests whose tokens are in memory together
 
 _WATERMARK = {"sarathi": 0.01}  # what an engine's admission leaves free of its KV blocks
 
@@ -191,31 +192,27 @@ def vidur_sim(
     runs = 1 + samples + (real_iterations is not None)
     with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
         result = loop.run(predict, bar.update)
-        requests, tokens = _request_and_token_tables(workload, result)
+        requests, latencies = _write_tables(run.path, workload, result)
         sampled = []
         for number in range(samples):
             assert predictors.noise is not None
             offset = predictors.noise.draw_offset(np.random.default_rng(number))
             noisy = loop.run(_with_noise(predict, predictors.noise, offset), bar.update)
-            sampled.append(_request_and_token_tables(workload, noisy))
             folder = run.path / SAMPLES / str(number)
             folder.mkdir(parents=True)
-            for table, frame in zip((REQUEST_METRICS, TOKEN_METRICS), sampled[-1], strict=True):
-                write_table(folder / table.filename, frame)
+            sampled.append(_write_tables(folder, workload, noisy)[1])
         if real_iterations is not None:
             assert real is not None and real.iterations is not None
             run.write_table(REAL_ITERATIONS, real_iterations)
             noise = Noise(_record_of(real, real.iterations, real_iterations))
-            requests_then, _ = _request_and_token_tables(workload, loop.run(_with_noise(predict, noise, 0), bar.update))
+            requests_then = _request_table(workload, loop.run(_with_noise(predict, noise, 0), bar.update))
             run.write_table(AT_REAL_SPEED, requests_then[list(AT_REAL_SPEED.required)])
     iterations = _iteration_table(result, predictors)
     if outside := share_outside_profile(iterations):
         log.warning("%.1f %% of the simulated engine time lies outside the profiled range", 100 * outside)
-    run.write_table(REQUEST_METRICS, requests)
-    run.write_table(TOKEN_METRICS, tokens)
     run.write_table(ITERATION_METRICS, iterations)
     lines = _summary(config, run_id, settings, requests, iterations, real, speed, loop)
-    lines += latency_lines(requests, tokens, sampled)
+    lines += latency_lines(latencies, sampled)
     if predictors.noise is None:
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
     lines.append("- deterministic: the same profile and workload give the same tables")
@@ -250,38 +247,54 @@ def _with_noise(predict: Step, noise: Noise, offset: int) -> Step:
     return scattered
 
 
-def _request_and_token_tables(workload: Workload, line: Timeline) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _write_tables(folder: Path, workload: Workload, line: Timeline) -> tuple[pd.DataFrame, np.ndarray]:
+    """Write a simulation's request and token metrics; the first of them, and `latency_percentiles`."""
+    requests = _request_table(workload, line)
+    write_table(folder / REQUEST_METRICS.filename, requests)
+    latencies: list[np.ndarray] = []
+    write_table(folder / TOKEN_METRICS.filename, _token_tables(line, latencies))
+    return requests, latency_percentiles(requests, np.concatenate(latencies))
+
+
+def _request_table(workload: Workload, line: Timeline) -> pd.DataFrame:
     start_ns, end_ns = (np.array(times, dtype=np.int64) for times in (line.start_ns, line.end_ns))
-    counts, iterations = line.token_counts(), line.token_iterations()
-    times = end_ns[iterations]
-    last = np.cumsum(counts) - 1
-    first = last - counts + 1
     requests = pd.DataFrame(
         {
             "request_id": workload.lengths["request_id"],
             "arrival_time_ns": workload.arrival_time_ns,
             "first_scheduled_time_ns": start_ns[line.first_scheduled],
-            "first_token_time_ns": times[first],
-            "completion_time_ns": times[last],
+            "first_token_time_ns": end_ns[[runs[0][0] for runs in line.spans]],
+            "completion_time_ns": end_ns[[sum(runs[-1]) - 1 for runs in line.spans]],
             "num_prefill_tokens": workload.lengths["num_prefill_tokens"],
             "num_decode_tokens": workload.lengths["num_decode_tokens"],
-            "num_decode_tokens_actual": counts,
+            "num_decode_tokens_actual": line.token_counts(),
             "num_preemptions": line.restarts,
         }
     )
-    latency = np.diff(times, prepend=0)
-    begins = np.zeros(len(times), dtype=bool)
-    begins[first] = True
-    tokens = pd.DataFrame(
-        {
-            "request_id": np.repeat(workload.lengths["request_id"].to_numpy(), counts),
-            "token_index": np.arange(len(times)) - np.repeat(first, counts),
-            "token_time_ns": times,
-            "token_latency_ns": pd.arrays.IntegerArray(latency, begins),
-            "iteration_id": iterations,
-        }
-    )
-    return requests_on_arrival(requests, "vidur"), tokens
+    return requests_on_arrival(requests, "vidur")
+
+
+def _token_tables(line: Timeline, latencies: list[np.ndarray]) -> Iterator[pd.DataFrame]:
+    """The token metrics of some requests at a time; the latencies are kept."""
+    end_ns, all_counts = np.array(line.end_ns, dtype=np.int64), line.token_counts()
+    for begin in range(0, len(line.spans), _PIECE):
+        some = slice(begin, begin + _PIECE)
+        counts, iterations = all_counts[some], line.token_iterations(some)
+        times = end_ns[iterations]
+        first = np.cumsum(counts) - counts
+        begins = np.zeros(len(times), dtype=bool)
+        begins[first] = True
+        latency = np.diff(times, prepend=0)
+        latencies.append(latency[~begins])
+        yield pd.DataFrame(
+            {
+                "request_id": np.repeat(np.arange(begin, begin + len(counts)), counts),
+                "token_index": np.arange(len(times)) - np.repeat(first, counts),
+                "token_time_ns": times,
+                "token_latency_ns": pd.arrays.IntegerArray(latency, begins),
+                "iteration_id": iterations,
+            }
+        )
 
 
 def _iteration_table(line: Timeline, predictors: Predictors) -> pd.DataFrame:
