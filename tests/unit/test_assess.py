@@ -11,6 +11,7 @@ from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.cli import compare_runs as command
 from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
 from gpu_simulate_test.errors import GateError
+from gpu_simulate_test.io.files import read_json
 from tests.builders import MS, write_run
 from tests.configs import typed_config
 from tests.unit.test_floor import times
@@ -76,8 +77,8 @@ def test_a_gate_says_whether_the_simulation_is_vidurs(
 def test_with_gate_a_verdict_of_off_is_an_error_after_the_report_is_written(
     tmp_path: Path, sim_ms: float, tolerance: float, refused: bool
 ) -> None:
-    real = write_run(tmp_path / "real", "real", times(20, 8))
-    sim = write_run(tmp_path / "sim", "vidur", times(sim_ms, 8))
+    real = write_run(tmp_path / "real", "real", times(20, 8), model="their/model")
+    sim = write_run(tmp_path / "sim", "vidur", times(sim_ms, 8), model="their/model")
     overrides = [f"output.root={tmp_path}", f"real_run_dir={real}", f"sim_run_dir={sim}", f"tolerance={tolerance}"]
     config = typed_config("compare_runs", *overrides, "gate=true")
     assert isinstance(config, CompareRunsConfig)
@@ -89,5 +90,6 @@ def test_with_gate_a_verdict_of_off_is_an_error_after_the_report_is_written(
     else:
         command.run(config, record)
     (finished,) = (tmp_path / "comparisons").glob("*/run_meta.json")
+    assert read_json(finished)["model"] == "their/model", "of the runs, not of the settings"
     assert f'"verdict": "{"off" if refused else "within tolerance"}"' in finished.read_text(encoding="utf-8")
     assert (finished.parent / "report.html").is_file()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +51,29 @@ def test_an_engine_that_raises_is_one_line(guard: Callable[..., GuardedEngine]) 
     with pytest.raises(MachineError, match=r"the engine failed: KeyError: 'seq 7'; stage\.log") as caught:
         warm_up(guard(raising(KeyError("seq 7"))), requests_of([(4, 2)]))
     assert isinstance(caught.value.__cause__, KeyError), "the log shows where"
+
+
+def test_an_operator_that_raises_is_one_line() -> None:
+    class Failing(VirtualEngine):
+        def operators(self) -> Any:
+            return self
+
+        def compute(self, name: str, num_tokens: int) -> Callable[[], object]:
+            raise AttributeError("no q_norm")
+
+        def time_ns(self, call: Callable[[], object]) -> int:
+            call()
+            return 1
+
+    clock = VirtualClock()
+    engine = GuardedEngine(Failing(clock), clock, HOUR_S)
+    operators = engine.operators()
+    assert operators is not None
+    with pytest.raises(MachineError, match=r"the operator add over 8 tokens failed: AttributeError: no q_norm; stage"):
+        operators.compute("add", 8)
+    with pytest.raises(MachineError, match=r"an operator failed: ZeroDivisionError"):
+        operators.time_ns(lambda: 1 // 0)
+    engine.close()
 
 
 @pytest.mark.parametrize("error", [ConfigError("ours"), MemoryError(), RuntimeError("CUDA out of memory. Tried")])

@@ -195,6 +195,19 @@ def test_a_run_without_arrivals_is_placed_on_those_of_the_workload(tmp_path: Pat
     assert "arrivals not recorded" in (real.path / "summary.md").read_text(encoding="utf-8")
 
 
+def test_a_recorded_run_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    first = write(tmp_path / "result.json", vllm())
+    stage(workload_spec, tmp_path, first)
+    moved = first.rename(tmp_path / "moved.json")
+    stage(workload_spec, tmp_path, moved, "overwrite=true")
+    run = stage(real_bench, tmp_path, moved)
+    other = write(tmp_path / "result.json", vllm(ttfts=[0.030, 0.020, 0.0]))
+    stage(workload_spec, tmp_path, other)
+    assert stage(real_bench, tmp_path, other) != run
+    copy = write(tmp_path / "copy.json", vllm())
+    assert stage(real_bench, tmp_path, copy, "overwrite=true") == run
+
+
 def test_a_trace_without_answers_is_no_run(tmp_path: Path) -> None:
     trace = write(tmp_path / "trace.csv", "arrived_at,num_prefill_tokens,num_decode_tokens\n0,5,6\n")
     stage(workload_spec, tmp_path, trace)

@@ -10,6 +10,7 @@ from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
 from gpu_simulate_test.errors import GateError
 
 # Overrides that name a workload; without one, the newest pair of any workload is compared.
+_OF_THE_RUNS = ("model", "hardware", "workload", "backend")
 _NAMING = ("experiment", "model", "workload")
 
 
@@ -50,18 +51,19 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
             allow_mismatch=config.allow_mismatch,
             slo=config.slo,
         )
-        target.finish(
-            run_meta(
-                path.name,
-                "compare",
-                config,
-                record,
-                started,
-                real_run_dir=str(real.absolute()),
-                sim_run_dir=str(sim.absolute()),
-                verdict=assessment.verdict,
-            )
+        meta = run_meta(
+            path.name,
+            "compare",
+            config,
+            record,
+            started,
+            real_run_dir=str(real.absolute()),
+            sim_run_dir=str(sim.absolute()),
+            verdict=assessment.verdict,
         )
+        of_real = read_run_meta(real)  # what was compared, whatever the settings of this command say
+        served = {key: value for key, value in (of_real.get("params") or {}).items() if key in _OF_THE_RUNS}
+        target.finish(meta | {"model": of_real.get("model", meta["model"]), "params": meta["params"] | served})
     print(comparison_table(assessment.comparison), file=sys.stderr)
     print(f"report: {report}", file=sys.stderr)
     if config.gate:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main, write_hydra_record
-from gpu_simulate_test.config.ids import stable_id
+from gpu_simulate_test.config.ids import file_sha256, stable_id
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
 
 
@@ -21,6 +21,8 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
     workload = load_workload(workload_path(config), config.model.id)
     identity = {key: asdict(config)[key] for key in ("model", "hardware", "backend")}
     identity["model"].pop("path")
+    if recorded is not None:  # by what is in the file, wherever it lies
+        identity["backend"]["requests"] = file_sha256(Path(config.backend.requests or ""))
     path = Path(config.output.root) / "real_runs" / stable_id("real", identity | {"workload": workload.sha256})
     if recorded is not None:
         with open_run_dir(path, overwrite=config.overwrite) as target:

@@ -1,9 +1,48 @@
 """A guard around an engine: what fails or hangs in it ends the run in one line."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Operators, ProfilableEngine, Step
 from gpu_simulate_test.errors import MachineError, StageError, end_process, is_out_of_memory
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Make a MachineError of whatever fails, but for errors that have a line of their own."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, StageError) or is_out_of_memory(error):
+            raise
+        first_line = str(error).strip().partition("\n")[0]
+        raise MachineError(
+            f"{what} failed: {type(error).__name__}: {first_line}; stage.log of the run has its traceback"
+        ) from error
+
+
+class _GuardedOperators:
+    """The operators protocol over operators that may raise."""
+
+    def __init__(self, operators: Operators) -> None:
+        self._operators = operators
+
+    def compute(self, name: str, num_tokens: int) -> Callable[[], object]:
+        with _in_one_line(f"the operator {name} over {num_tokens} tokens"):
+            return self._operators.compute(name, num_tokens)
+
+    def attention(self, batch_size: int, num_tokens: int, kv_cache_size: int) -> Callable[[], object]:
+        with _in_one_line(f"attention of {batch_size} sequences, {num_tokens} tokens over {kv_cache_size}"):
+            return self._operators.attention(batch_size, num_tokens, kv_cache_size)
+
+    def kv_cache_save(self, num_tokens: int) -> Callable[[], object]:
+        with _in_one_line(f"saving {num_tokens} tokens to the KV cache"):
+            return self._operators.kv_cache_save(num_tokens)
+
+    def time_ns(self, call: Callable[[], object]) -> int:
+        with _in_one_line("an operator"):
+            return self._operators.time_ns(call)
 
 
 class GuardedEngine:
@@ -51,15 +90,8 @@ class GuardedEngine:
         MachineError
             The engine raised, a request is overdue, or the clock went back.
         """
-        try:
+        with _in_one_line("the engine"):
             step = self._engine.step()
-        except Exception as error:
-            if isinstance(error, StageError) or is_out_of_memory(error):
-                raise
-            first_line = str(error).strip().partition("\n")[0]
-            raise MachineError(
-                f"the engine failed: {type(error).__name__}: {first_line}; stage.log of the run has its traceback"
-            ) from error
         for token in step.tokens:
             if token.finished:
                 self._since_ns.pop(token.request_id, None)
@@ -78,8 +110,9 @@ class GuardedEngine:
         return step
 
     def operators(self) -> Operators | None:
-        """The engine's operators, if it lets us; they are not guarded."""
-        return self._engine.operators()
+        """The engine's operators, if it lets us; a MachineError says which of them fails."""
+        operators = self._engine.operators()
+        return None if operators is None else _GuardedOperators(operators)
 
     def close(self) -> None:
         """Free the engine."""

@@ -50,11 +50,12 @@ class TransformersOperators:
     def _pre_proj(self, hidden: Any, layers: Iterator[Any]) -> Callable[[], object]:
         shape = (1, hidden.shape[1], -1, self._config.head_dim)
 
-        def call() -> object:  # Qwen3's q and k norms belong to it: Vidur has no operator for them
+        def call() -> object:  # Qwen3's q and k norms, which others lack, belong to it: Vidur has no operator for them
             attention = next(layers).self_attn
-            query = attention.q_norm(attention.q_proj(hidden).view(shape)).transpose(1, 2)
-            key = attention.k_norm(attention.k_proj(hidden).view(shape)).transpose(1, 2)
-            return query, key, attention.v_proj(hidden).view(shape).transpose(1, 2)
+            query, key = attention.q_proj(hidden).view(shape), attention.k_proj(hidden).view(shape)
+            if hasattr(attention, "q_norm"):
+                query, key = attention.q_norm(query), attention.k_norm(key)
+            return query.transpose(1, 2), key.transpose(1, 2), attention.v_proj(hidden).view(shape).transpose(1, 2)
 
         return call
 
