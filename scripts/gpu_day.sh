@@ -26,14 +26,22 @@ tee_pid=$!
 
 say() { echo "[${SECONDS} s] $*"; }
 
+pack() { # xz keeps what is the same in all reports once; gzip is always there, and quick
+    rm -f "$OUT"/gpu_day.tar.*
+    file=$OUT/gpu_day.tar.xz
+    XZ_OPT=-T0 timeout 25 tar -cJf "$file" -C "$work" results 2>/dev/null && return
+    rm -f "$file"
+    file=$OUT/gpu_day.tar.gz
+    tar -czf "$file" -C "$work" results
+}
+
 archive() { # the largest files are left out until the rest fits
     trap - EXIT
-    local file=$OUT/gpu_day.tar.gz largest
-    if command -v xz >/dev/null; then file=$OUT/gpu_day.tar.xz; fi # it keeps what is the same in all reports once
-    say "done: writing $file"
+    local file largest
+    say "done: writing the archive"
     exec >&3 2>&4
     wait "$tee_pid"
-    while XZ_OPT=-T0 tar -caf "$file" -C "$work" results && (($(stat -c %s "$file") >= ARCHIVE_MB * 1000000)); do
+    while pack && (($(stat -c %s "$file") >= ARCHIVE_MB * 1000000)); do
         largest=$(find "$work/results" -type f -printf '%s %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)
         say "left out of the archive, for its size: ${largest#"$work/"}" | tee -a "$work/results/log.txt"
         rm "$largest"
@@ -48,21 +56,19 @@ trap 'status=130; exit' INT TERM
 left_s() { echo $((BUDGET_S - archive_s - SECONDS)); }
 
 step() { # step <seconds at most> <name> <command...>
-    local most=$1 name=$2 left code=0
+    local most=$1 name=$2 left code=124
     shift 2
     left=$(left_s)
-    if ((left < 10)); then
-        status=1
-        say "left out: $name: no time is left"
-        return
+    if ((left >= 10)); then
+        say "== $name"
+        timeout --kill-after=5 $((left < most ? left : most)) "$@" && return
+        code=$?
     fi
-    say "== $name"
-    timeout --kill-after=5 $((left < most ? left : most)) "$@" || code=$?
-    if ((code)); then
-        status=1
-        if ((code == 124 || code == 137)); then say "left out: the rest of $name: no time is left"; fi
-        say "not complete: $name: exit $code"
-    fi
+    status=1
+    case $code in
+    124 | 137) say "left out: $name, or the rest of it: no time is left" ;;
+    *) say "not complete: $name: exit $code" ;;
+    esac
 }
 
 environment() { # the machine's own packages below those of the wheels
@@ -97,7 +103,7 @@ fi
 gpu=$(python -c 'import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else "")')
 for file in configs/compare_vidur_real/hardware/*.yaml; do
     name=$(sed -n 's/^gpu_name: //p' "$file")
-    if [ -z "$HARDWARE" ] && [ "$name" != null ] && [[ $gpu == *"$name"* ]]; then HARDWARE=$(basename "$file" .yaml); fi
+    if [[ -z $HARDWARE && $name != null && $gpu == *"$name"* ]]; then HARDWARE=$(basename "$file" .yaml); fi
 done
 case $HARDWARE in
 '')

@@ -44,7 +44,8 @@ def need_model_files() -> None:
     if CONFIG.model.weights == "pretrained" and not any(MODEL_FILES.glob("*.safetensors")):
         missing.append("*.safetensors")
     if missing:
-        pytest.skip(f"model files are missing ({', '.join(missing)}): {MODEL_FILES}; run models/qwen3-0.6b/bootstrap.sh")
+        names = ", ".join(missing)
+        pytest.skip(f"model files are missing ({names}): {MODEL_FILES}; run models/qwen3-0.6b/bootstrap.sh")
 
 
 def need_device() -> None:
