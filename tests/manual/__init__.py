@@ -2,11 +2,13 @@
 
 Each stage is its installed command without overrides, except ``output.root``: a new folder for every call of pytest,
 below ``GSIM_MANUAL_ROOT`` (default ``tmp/manual``). The stages that a stage builds on are run first, each once, so any
-file can be run alone.
+file can be run alone. Another card, or fewer requests: ``GSIM_MANUAL_SETTINGS`` has further overrides, as in
+``hardware=h100 model.weights=dummy model.tokenizer=example_prompts repeats=2``; ``repeats`` is real-bench's alone.
 """
 
 import functools
 import os
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,11 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.configs import typed_config
+
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL_FILES = PROJECT / "models" / "qwen3-0.6b" / "source-data"
-MODEL_ID = "Qwen/Qwen3-0.6B"
-NUM_PROMPTS = 40  # shipped, each asked once
-NUM_DECODE_TOKENS = 64
+SETTINGS = shlex.split(os.environ.get("GSIM_MANUAL_SETTINGS", ""))
+CONFIG = typed_config("real_bench", *SETTINGS)
+MODEL_ID = CONFIG.model.id
+NUM_PROMPTS = CONFIG.workload.num_requests or 40  # shipped, each asked once
+NUM_DECODE_TOKENS = CONFIG.workload.num_decode_tokens
 
 _BIN = Path(sys.executable).parent
 _BUILDS_ON: dict[str, tuple[str, ...]] = {
@@ -33,19 +39,29 @@ _DEVICE = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_ava
 
 def need_model_files() -> None:
     """Skip where the checkpoint of the baseline is not linked."""
-    missing = [name for name in ("config.json", "tokenizer.json") if not (MODEL_FILES / name).is_file()]
-    if missing or not any(MODEL_FILES.glob("*.safetensors")):
-        lacking = ", ".join(missing) or "*.safetensors"
-        pytest.skip(f"model files are missing ({lacking}): {MODEL_FILES}; run models/qwen3-0.6b/bootstrap.sh")
+    needed = ["config.json", "tokenizer.json"] if CONFIG.model.tokenizer == "source" else []
+    missing = [name for name in needed if not (MODEL_FILES / name).is_file()]
+    if CONFIG.model.weights == "pretrained" and not any(MODEL_FILES.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    if missing:
+        names = ", ".join(missing)
+        pytest.skip(f"model files are missing ({names}): {MODEL_FILES}; run models/qwen3-0.6b/bootstrap.sh")
 
 
-def need_a100() -> None:
-    """Skip where torch has no CUDA device, or another one."""
+def need_device() -> None:
+    """Skip where torch has not the device of the settings."""
+    if CONFIG.hardware.device == "cpu":
+        return
     name = _cuda_device()
     if not name:
-        pytest.skip("torch has no CUDA device: the baseline needs an A100")
-    if "A100" not in name:
-        pytest.skip(f"the baseline needs an A100, this is {name}")
+        pytest.skip(f"torch has no CUDA device: hardware={CONFIG.hardware.name} needs one")
+    if (CONFIG.hardware.gpu_name or "") not in name:
+        pytest.skip(f"hardware={CONFIG.hardware.name} needs another card, this is {name}")
+
+
+def device_name() -> str | None:
+    """The card as torch names it; None on a CPU."""
+    return None if CONFIG.hardware.device == "cpu" else _cuda_device()
 
 
 def run_stage(stage: str) -> Path:
@@ -70,7 +86,8 @@ def output_root() -> Path:
 
 @functools.cache
 def _run(stage: str) -> subprocess.CompletedProcess[str]:
-    command = [str(_BIN / stage), f"output.root={output_root()}"]
+    settings = [one for one in SETTINGS if stage == "real-bench" or not one.startswith("repeats=")]
+    command = [str(_BIN / stage), *settings, f"output.root={output_root()}"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -4,12 +4,12 @@ import pandas as pd
 
 from gpu_simulate_test.analysis.samples import METRICS
 from gpu_simulate_test.io.run_dir import read_run_meta
-from tests.manual import NUM_PROMPTS, need_a100, need_model_files, run_stage
+from tests.manual import NUM_PROMPTS, need_device, need_model_files, run_stage
 
 
 def test_the_newest_pair_is_compared_and_reported() -> None:
     need_model_files()
-    need_a100()
+    need_device()
     path = run_stage("compare-runs")
     meta = read_run_meta(path)
     assert meta["run_type"] == "compare"

@@ -1,13 +1,13 @@
-"""vidur-sim on the baseline: the same workload, simulated from the A100's profile."""
+"""vidur-sim on the baseline: the same workload, simulated from the device's profile."""
 
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.io.workload import load_workload
-from tests.manual import MODEL_ID, NUM_DECODE_TOKENS, NUM_PROMPTS, need_a100, need_model_files, run_stage
+from tests.manual import MODEL_ID, NUM_DECODE_TOKENS, NUM_PROMPTS, need_device, need_model_files, run_stage
 
 
 def test_every_request_is_simulated_token_by_token() -> None:
     need_model_files()
-    need_a100()
+    need_device()
     path = run_stage("vidur-sim")
     workload = load_workload(run_stage("workload-spec"), MODEL_ID)
     run = load_run(path, "vidur")  # refuses tables that contradict themselves

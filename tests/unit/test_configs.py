@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from gpu_simulate_test.config.paths import config_dir, project_root
 from gpu_simulate_test.config.schema import STAGES
@@ -79,3 +81,12 @@ def test_no_tracked_file_names_a_registry_or_a_machines_path() -> None:
         ["git", "grep", "-nIE", pattern, "--", "."], cwd=project_root(), capture_output=True, text=True, check=False
     )
     assert found.stdout == ""
+
+
+def test_the_pinned_version_of_each_dependency_is_one_that_we_accept() -> None:
+    lines = (project_root() / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    project = MANIFEST["project"]
+    asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    for requirement in map(Requirement, asked):
+        assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement

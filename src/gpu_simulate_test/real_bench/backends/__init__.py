@@ -1,6 +1,9 @@
 """Engines behind one protocol. Only a backend's own file imports its engine."""
 
 import importlib
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
 
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, ProfilableEngine
@@ -22,8 +25,9 @@ def create_engine(
     Raises
     ------
     MachineError
-        The engine, the device or the model's files are not on this machine.
+        The engine, in a version we drive, the device or the model's files are not on this machine.
     """
+    _check_versions(backend.name)
     try:
         module = importlib.import_module(f"{_PACKAGE}.{backend.name}_backend")
     except ModuleNotFoundError as error:
@@ -32,3 +36,18 @@ def create_engine(
         ) from error
     engine: ProfilableEngine = module.create(backend, model, hardware, clock)
     return engine
+
+
+def _check_versions(name: str) -> None:
+    """Hold what is installed against what the extra of the backend's name asks for, before a slow import."""
+    for requirement in map(Requirement, requires("gpu-simulate-test") or []):
+        if requirement.marker is None or not requirement.marker.evaluate({"extra": name}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            continue  # the import says so
+        if not requirement.specifier.contains(found, prereleases=True):
+            raise MachineError(
+                f"backend={name} needs {requirement.name}{requirement.specifier}, this is {found}; {_INSTALL[name]}"
+            )

@@ -18,9 +18,13 @@ from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, Model
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, Operators, ScheduledSeq, Step, Token
 from gpu_simulate_test.errors import MachineError
 from gpu_simulate_test.real_bench.backends.model import device_details, dummy_config, model_folder, prepare_device
-from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators
+from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators, block_size
 
 log = logging.getLogger(__name__)
+
+_SETTINGS = ContinuousBatchingConfig.__dataclass_fields__
+_BLOCK_SIZE = "page_size" if "page_size" in _SETTINGS else "block_size"  # up to 5.17
+_CAN_REFUSE_FLASH = "auto_switch_to_flash" in _SETTINGS  # up to 5.18 only an attention named "paged|..." is left alone
 
 
 def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "TransformersEngine":
@@ -48,7 +52,7 @@ class TransformersEngine:
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
             continuous_batching_config=ContinuousBatchingConfig(
-                page_size=backend.block_size,
+                **{_BLOCK_SIZE: backend.block_size},
                 num_blocks=backend.num_blocks,
                 max_batch_tokens=backend.max_num_batched_tokens,
                 max_requests_per_batch=backend.batch_cap,
@@ -57,8 +61,8 @@ class TransformersEngine:
                 use_async_batching=False,
                 scheduler_type="fifo",
                 safety_margin=0.0,
-                auto_switch_to_flash=False,
                 seed=model_config.seed,
+                **({"auto_switch_to_flash": False} if _CAN_REFUSE_FLASH else {}),
             ),
         )
         try:
@@ -75,7 +79,7 @@ class TransformersEngine:
         cache = self._processor.cache
         details: dict[str, Any] = {
             "scheduler": "fifo",
-            "attn_implementation": self._model.config._attn_implementation,
+            "attn_implementation": self._model.config._attn_implementation.removeprefix("paged|"),
             "num_threads": torch.get_num_threads(),
             **device_details(self._device),
         }
@@ -83,7 +87,7 @@ class TransformersEngine:
             name="transformers",
             max_num_seqs=self._scheduler.max_requests_per_batch,
             max_num_batched_tokens=cache.max_batch_tokens,
-            block_size=next(iter(cache.cache_allocators.values())).tokens_per_page,
+            block_size=block_size(cache),
             num_blocks=cache.num_blocks,
             max_model_len=self._max_model_len,
             dtype=str(self._model.dtype).removeprefix("torch."),
@@ -155,10 +159,12 @@ def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendCo
     dtype = getattr(torch, hardware.dtype)
     if model.weights == "dummy":
         torch.manual_seed(model.seed)
-        loaded = AutoModelForCausalLM.from_config(dummy_config(model), dtype=dtype)
+        with torch.device(hardware.device):  # half a billion random numbers take a CPU half a minute
+            loaded = AutoModelForCausalLM.from_config(dummy_config(model), dtype=dtype)
     else:
         loaded = AutoModelForCausalLM.from_pretrained(
             model_folder(model), dtype=dtype, local_files_only=True, use_safetensors=True
         )
-    loaded.set_attn_implementation(backend.attn_implementation)
+    attention = backend.attn_implementation
+    loaded.set_attn_implementation(attention if _CAN_REFUSE_FLASH else f"paged|{attention}")
     return loaded.to(hardware.device).eval()

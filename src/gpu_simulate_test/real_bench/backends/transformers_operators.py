@@ -11,6 +11,13 @@ from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 from gpu_simulate_test.engine import Clock
 
 
+def block_size(cache: Any) -> int:
+    """Tokens in a block of the engine's KV cache."""
+    if hasattr(cache, "cache_allocators"):
+        return int(next(iter(cache.cache_allocators.values())).tokens_per_page)
+    return int(cache.block_size)  # up to 5.17
+
+
 class TransformersOperators:
     """The operators protocol over a Qwen3's layers.
 
@@ -145,7 +152,10 @@ class TransformersOperators:
         return self._clock.now_ns() - begin
 
     def _views(self, layer_index: int) -> Any:
-        return self._cache.layer_to_allocator[layer_index]._kv_token_views[layer_index]
+        if hasattr(self._cache, "layer_to_allocator"):
+            return self._cache.layer_to_allocator[layer_index]._kv_token_views[layer_index]
+        _, place = self._cache.layer_index_to_group_indices[layer_index]  # up to 5.17
+        return self._cache.key_cache[place], self._cache.value_cache[place]
 
     def _random(self, *shape: int) -> Any:
         return torch.randn(*shape, dtype=self._dtype, device=self._device)
