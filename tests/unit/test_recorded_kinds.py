@@ -365,7 +365,16 @@ def test_columns_are_for_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "needed"),
     [
-        ({"input_config": {}, "was_cancelled": False, "request_latency": {"avg": 1}}, r"profile_export\.jsonl"),
+        (
+            {
+                "input_config": {},
+                "was_cancelled": False,
+                "request_throughput": {"avg": 1},
+                "start_time": "",
+                "end_time": "",
+            },
+            r"profile_export\.jsonl",
+        ),
         ({"successes": {}, "failures": {}, "load_summary": {}}, r"per_request_lifecycle_metrics\.json"),
         ({"ttft_s": 1, "end_to_end_latency_s": 2, "number_input_tokens": 5}, "LLMPerf does not"),
         ({"dataset_name": "random", "request_throughput": 2, "mean_e2e_latency_ms": 3}, "--output-details"),

@@ -135,12 +135,13 @@ def _format(document: Document) -> Format:
         inner = value[0] if isinstance(value, list) and value else value
         if isinstance(inner, dict):
             keys |= {f"{key}.{name}" for name in inner}
-    best = max(FORMATS, key=lambda one: len(keys.intersection(one.keys)))
-    if len(keys.intersection(best.keys)) >= 2:
-        return best
-    for name, known, needed in _OTHERS:
-        if len(keys.intersection(known)) >= 2:
+    known = [(len(keys.intersection(one.keys)), one) for one in FORMATS]
+    most, best = max(known, key=lambda scored: scored[0])
+    for name, others, needed in _OTHERS:
+        if len(keys.intersection(others)) >= max(2, most):
             raise Malformed(f"this is {name}; needed is {needed}")
+    if most >= 2:
+        return best
     raise Malformed(
         f"no known format: keys {', '.join(document)[:200]}; name {', '.join(one.name for one in FORMATS)}, or a table"
     )

@@ -37,7 +37,7 @@ def _row(record: Document) -> dict[str, Any]:
 
 FORMAT = Format(
     "inference-perf's per-request report",
-    ("start_time", "end_time", "info"),
+    ("end_time", "info", "info.request_metrics", "info.response_metrics", "info.input_tokens"),
     _read,
     {
         "arrival_time_s": "start_time",
