@@ -280,6 +280,8 @@ def test_a_time_to_first_token_of_zero_is_no_measurement(tmp_path: Path) -> None
     assert read(tmp_path, edited(aiperf(RUN), ("metrics/time_to_first_token/value", 0)))["first_token_time_ns"].isna()[
         0
     ]
+    now = edited(inference_perf(RUN).replace(b"\n", b""), ("0/info/response_metrics/output_token_times/0", 300.5))
+    assert read(tmp_path, now)["first_token_time_ns"].isna().tolist() == [True, False]
     with pytest.raises(ArtifactError, match=r"request 1: .* is missing, and the request has not failed"):
         read(tmp_path, changed(vllm(RUN), ttfts=[0.0, 0.02]))  # and nothing else says when its answer ended
 

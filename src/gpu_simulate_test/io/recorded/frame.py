@@ -128,11 +128,13 @@ def _add_times(frame: pd.DataFrame, rows: Rows, names: dict[str, str], start: tu
                 moment = arrival + late
             else:
                 moment, missing = rows.since(name, *start)
-            if point == POINTS[2]:
-                missing = missing | (moment == arrival)  # nothing is served in no time: it was not measured
             times[point] = moment, missing | failed
     if chunks := next((names[kind] for kind in CHUNKS if kind in names), None):
         lists = _Chunks(rows, chunks, start, failed)
+        times[POINTS[2]] = lists.first or times.get(POINTS[2], (arrival, np.ones(rows.size, dtype=bool)))
+    if first := times.get(POINTS[2]):  # nothing is served in no time: it was not measured
+        times[POINTS[2]] = first[0], first[1] | (first[0] == arrival)
+    if chunks:
         frame["token_times_ns"] = _add_chunks(times, lists, frame[LENGTHS[1]].to_numpy(), failed)
     before, last = arrival, names.get(POINTS[0], "")
     for point in (one for one in POINTS if one in times):
@@ -194,8 +196,7 @@ def _add_chunks(times: dict[str, tuple[Ints, Mask]], chunks: _Chunks, decode: In
 
     A client sees chunks of text, not tokens. Where a request has as many chunks as output tokens, they are its tokens.
     """
-    nowhere = np.zeros(len(decode), dtype=np.int64), np.ones(len(decode), dtype=bool)
-    first, unknown = times[POINTS[2]] = chunks.first or times.get(POINTS[2], nowhere)
+    first, unknown = times[POINTS[2]]
     came = chunks.counts if chunks.first else chunks.counts + 1
     last = first + chunks.spans()
     end, no_end = times.get(POINTS[3], (last, unknown))
@@ -204,7 +205,7 @@ def _add_chunks(times: dict[str, tuple[Ints, Mask]], chunks: _Chunks, decode: In
     times[POINTS[3]] = np.where(whole, last, end), no_end & ~whole
     several = ~failed & (decode > 1)
     if several.any() and (came[several] <= 1).all():  # each answer came in one piece: it was not streamed
-        times[POINTS[2]] = nowhere
+        times[POINTS[2]] = first, np.ones_like(unknown)
         whole = np.zeros_like(whole)
     tokens = pd.Series([None] * len(decode), dtype=object)
     for index in map(int, np.flatnonzero(whole)):
