@@ -65,15 +65,16 @@ def read_or_refused(content: bytes, writer: Writer) -> pd.DataFrame | None:
         return None
 
 
-def told(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Of each request what does not depend on the others."""
+def told(frame: pd.DataFrame, writer: Writer) -> list[tuple[Any, ...]]:
+    """Of each request what does not depend on the others; of floats of seconds since 1970, whole microseconds."""
     columns = {name: frame[name].to_numpy(dtype=object) for name in frame}
     nothing = [0] * len(frame)
     arrival = columns.get("arrival_time_ns", nothing)
 
     def since(name: str, index: int) -> int | None:
         value = columns[name][index] if name in columns else pd.NA
-        return None if value is pd.NA else int(value - arrival[index])
+        late = None if value is pd.NA else int(value - arrival[index])
+        return late if late is None or not writer.error_ns else round(late / US) * US
 
     return [
         (
@@ -120,7 +121,7 @@ def test_what_is_written_is_read_back(writer: Writer, run: list[Request]) -> Non
         return
     assert frame["error_type"].notna().tolist() == [bool(one.error) for one in run]
     assert frame["num_decode_tokens"].tolist() == [max(one.decode, 1) for one in run]
-    ttft, e2e = ([row[column] for row in told(frame)] for column in (2, 3))
+    ttft, e2e = ([row[column] for row in told(frame, writer)] for column in (2, 3))
     assert ttft == [None if one.error else one.ttft * US for one in run]
     assert e2e == [None if one.error else one.e2e * US for one in run]
     if writer.queue:
@@ -145,9 +146,11 @@ def test_a_file_that_is_cut_off_is_refused_or_holds_whole_requests(
     if frame is not None:
         check(frame)
         whole = [
-            told(read(writer.write(run[:count]), writer)) for count in range(1, len(run) + 1) if counts(run[:count])
+            told(read(writer.write(run[:count]), writer), writer)
+            for count in range(1, len(run) + 1)
+            if counts(run[:count])
         ]
-        assert Counter(told(frame)) in [Counter(rows) for rows in whole]
+        assert Counter(told(frame, writer)) in [Counter(rows) for rows in whole]
 
 
 def counts(run: Sequence[Request]) -> bool:
@@ -199,7 +202,7 @@ def test_one_field_that_is_wrong_changes_no_other_request(
     frame = read_or_refused(changed(content, choice, other), writer)
     if frame is not None:
         check(frame)
-        before, after = Counter(told(read(content, writer))), Counter(told(frame))
+        before, after = Counter(told(read(content, writer), writer)), Counter(told(frame, writer))
         never_sent = int(writer.write is guidellm and other is None and all(row[-1] for row in before - after))
         assert sum(before.values()) - sum(after.values()) in (0, never_sent), "none is lost that was sent"
         if "first_token_time_ns" in frame and frame["first_token_time_ns"].isna().all():
