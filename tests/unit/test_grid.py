@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpu_simulate_test.vidur_ext.grid import Grid
@@ -38,6 +38,7 @@ def test_below_the_table_its_first_point_counts_and_above_it_the_last_slope_goes
     assert grid(10, 4, 100) == pytest.approx(plane(10, 4, 100))
 
 
+@example([0.0] * 8 + [1.0, 1.0, 0.0, 0.0], [10.0, 10.0, 0.0, 6.0])  # beyond the table, on the steeper of two slopes
 @given(st.lists(st.floats(0, 100), min_size=12, max_size=12), st.lists(st.floats(0, 10), min_size=4, max_size=4))
 def test_more_never_takes_less_however_noisy_the_table(values: list[float], where: list[float]) -> None:
     table = pd.DataFrame(list(itertools.product((0, 3, 7, 9), (1, 5, 8))), columns=["x", "y"]).assign(ms=values)

@@ -22,7 +22,13 @@ class Grid:
     column : str
         Column of the values.
     monotone : bool
-        More never takes less: the larger of two neighbours stands where noise says otherwise.
+        More never takes less: the larger of two neighbours, and of their slopes beyond the last point, stands where
+        noise says otherwise.
+
+    Attributes
+    ----------
+    high : tuple of float
+        The last point of each axis.
     """
 
     def __init__(self, frame: pd.DataFrame, axes: Sequence[str], column: str, *, monotone: bool = True) -> None:
@@ -37,14 +43,12 @@ class Grid:
             values = np.apply_along_axis(_filled, axis, values, levels[axis])
         for axis in range(len(levels) if monotone else 0):
             values = np.maximum.accumulate(values, axis=axis)
+        self.high = tuple(float(level[-1]) for level in levels)
+        for axis in range(len(levels) if monotone else 0):
+            values, levels[axis] = _continued(values, levels[axis], axis)
         self._axes: list[list[float]] = [level.tolist() for level in levels]
         self._strides = [int(np.prod(values.shape[axis + 1 :])) for axis in range(len(levels))]
         self._values: list[float] = values.ravel().tolist()
-
-    @property
-    def high(self) -> tuple[float, ...]:
-        """The last point of each axis."""
-        return tuple(axis[-1] for axis in self._axes)
 
     def __call__(self, *point: float) -> float:
         """The value at `point`, one coordinate an axis."""
@@ -65,6 +69,17 @@ class Grid:
                 weight *= share
             total += weight * self._values[offset]
         return total
+
+
+def _continued(values: np.ndarray, level: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both with a point more on this axis, from which the last slope goes on: it, too, never falls on another axis."""
+    if len(level) == 1:
+        return values, level
+    last, before = (np.take(values, [index], axis=axis) for index in (-1, -2))
+    slope = last - before
+    for other in range(values.ndim):
+        slope = np.maximum.accumulate(slope, axis=other)
+    return np.concatenate([values, last + slope], axis=axis), np.append(level, 2 * level[-1] - level[-2])
 
 
 def _filled(values: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
