@@ -19,8 +19,8 @@ from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import VidurSimConfig
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.io.workload import load_workload, workload_path
+from gpu_simulate_test.profiles.predictors import Predictors
 from gpu_simulate_test.vidur_ext.device_config import register_device
-from gpu_simulate_test.vidur_ext.predictor import Predictors
 from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.sim_runner import sim_settings

@@ -19,9 +19,9 @@ from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.samples import PERCENTILES
 from gpu_simulate_test.engine import Composition, EngineRequest
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.noise import Noise
 from gpu_simulate_test.real_bench.metrics import build_metrics
 from gpu_simulate_test.real_bench.replay import replay
-from gpu_simulate_test.vidur_ext.noise import Noise
 from tests.virtual_engine import VirtualClock, VirtualEngine, requests_of
 
 SLOW = 1.2

@@ -100,6 +100,9 @@ class Composition(NamedTuple):
         )
 
 
+COMPOSITION = Composition._fields
+
+
 @dataclass(frozen=True)
 class Token:
     """An output token, made at the end of the step that returns it."""

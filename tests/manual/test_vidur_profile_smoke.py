@@ -1,7 +1,7 @@
 """vidur-profile on the baseline: a complete bundle of the device, checked on iterations it has not seen."""
 
 from gpu_simulate_test.io.run_dir import read_run_meta
-from gpu_simulate_test.vidur_ext.profiling_root import bundle_dir, read_bundle
+from gpu_simulate_test.profiles.bundle import bundle_dir, read_bundle
 from tests.manual import CONFIG, MODEL_ID, device_name, need_device, need_model_files, run_stage
 
 

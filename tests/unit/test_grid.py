@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpu_simulate_test.vidur_ext.grid import Grid
+from gpu_simulate_test.latency.grid import Grid
 
 
 def plane(x: float, y: float, z: float) -> float:

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from gpu_simulate_test.engine import Composition, ScheduledSeq
-from gpu_simulate_test.vidur_ext.iterations import Measured, noise_record, random_episode, run_episode
-from gpu_simulate_test.vidur_ext.noise import Noise
-from gpu_simulate_test.vidur_ext.operators import Reach
-from gpu_simulate_test.vidur_ext.predictor import Predictors, batches_of
+from gpu_simulate_test.latency.iterations import batches_of
+from gpu_simulate_test.latency.noise import Noise
+from gpu_simulate_test.profiles.bursts import Measured, noise_record, random_episode, run_episode
+from gpu_simulate_test.profiles.operators import Reach
+from gpu_simulate_test.profiles.predictors import Predictors
 from tests.unit.test_predictor import measure, operator_model
 from tests.virtual_engine import VirtualClock, VirtualEngine, affine_cost
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_simulate_test.engine import Composition, ScheduledSeq
-from gpu_simulate_test.vidur_ext.iterations import (
+from gpu_simulate_test.latency.operators import COMPUTE_OPS, OperatorModel
+from gpu_simulate_test.profiles.bursts import (
     Measured,
     fair_share,
     first_of,
@@ -17,9 +18,9 @@ from gpu_simulate_test.vidur_ext.iterations import (
     run_episode,
     schedule,
 )
-from gpu_simulate_test.vidur_ext.iterations import cost as cost_of
-from gpu_simulate_test.vidur_ext.operators import COMPUTE_OPS, OperatorModel, Reach, powers_of_two
-from gpu_simulate_test.vidur_ext.predictor import Predictors
+from gpu_simulate_test.profiles.bursts import cost as cost_of
+from gpu_simulate_test.profiles.operators import Reach, powers_of_two
+from gpu_simulate_test.profiles.predictors import Predictors
 from tests.virtual_engine import VirtualClock, VirtualEngine
 
 REACH = Reach(max_tokens=64, max_seqs=8, max_context=256, max_cached=4096)

@@ -18,9 +18,9 @@ from gpu_simulate_test.config.schema import HydraRecord
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.recorded import read_recorded
-from gpu_simulate_test.vidur_ext.kernels import KernelModel
-from gpu_simulate_test.vidur_ext.operators import OperatorModel
-from gpu_simulate_test.vidur_ext.recorded_profile import read_recorded_profile
+from gpu_simulate_test.latency.kernels import KernelModel
+from gpu_simulate_test.latency.operators import OperatorModel
+from gpu_simulate_test.profiles.llmservingsim import read_recorded_profile
 from tests.configs import typed_config
 
 RECORD = HydraRecord("test", "", [])

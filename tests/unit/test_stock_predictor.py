@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_simulate_test.engine import Composition, ScheduledSeq
+from gpu_simulate_test.latency.operators import OperatorModel
+from gpu_simulate_test.profiles.bundle import Profile
+from gpu_simulate_test.profiles.operators import Reach, operator_points, operator_tables
 from gpu_simulate_test.vidur_ext.device_config import register_device
-from gpu_simulate_test.vidur_ext.operators import OperatorModel, Reach, operator_points, operator_tables
-from gpu_simulate_test.vidur_ext.profiling_root import Profile
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.simulation import SimSettings, simulate
 from gpu_simulate_test.vidur_ext.stock_predictor import StockPredictor, stand_in, train_stock

@@ -8,16 +8,11 @@ import pandas as pd
 import pytest
 
 from gpu_simulate_test.config.schema import VidurSimConfig
+from gpu_simulate_test.engine import COMPOSITION
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.workload import Workload
-from gpu_simulate_test.vidur_ext.profiling_root import (
-    COMPOSITION,
-    PROFILE_META,
-    bundle_dir,
-    check_owner,
-    identity,
-    load_profile,
-)
+from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
+from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile
 from gpu_simulate_test.vidur_ext.sim_runner import check_limits, load_real_run, machine_speed, sim_settings
 from tests.builders import write_run
 from tests.configs import typed_config

@@ -12,11 +12,11 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.provenance import now, run_meta
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
+    from gpu_simulate_test.profiles.llmservingsim import import_profile
     from gpu_simulate_test.real_bench.backends import create_engine
     from gpu_simulate_test.real_bench.guard import GuardedEngine
     from gpu_simulate_test.vidur_ext.profile_runner import KEPT, profile
     from gpu_simulate_test.vidur_ext.profiling_root import check_owner
-    from gpu_simulate_test.vidur_ext.recorded_profile import import_profile
 
     recorded = config.backend.name == "recorded"
     workload = None if recorded else load_workload(workload_path(config), config.model.id)

@@ -12,7 +12,8 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     """Simulate the workload that the settings name."""
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
-    from gpu_simulate_test.vidur_ext.profiling_root import PROFILE_META, load_profile
+    from gpu_simulate_test.profiles.bundle import PROFILE_META
+    from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 
     workload = load_workload(workload_path(config), config.model.id)
     profile = load_profile(config)

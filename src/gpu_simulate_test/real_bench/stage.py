@@ -20,10 +20,10 @@ from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
 from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts, token_ids
+from gpu_simulate_test.latency.speed import MachineSpeed
 from gpu_simulate_test.real_bench.guard import GuardedEngine
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
-from gpu_simulate_test.speed import MachineSpeed
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,19 @@ from gpu_simulate_test.io.files import read_json, write_json
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.workload import Workload
-from gpu_simulate_test.speed import MachineSpeed
-from gpu_simulate_test.vidur_ext.iterations import (
+from gpu_simulate_test.latency.operators import OperatorModel
+from gpu_simulate_test.latency.speed import MachineSpeed
+from gpu_simulate_test.profiles.bundle import (
+    ATTENTION,
+    ITERATION,
+    MLP,
+    NOISE,
+    PROFILE_META,
+    bundle_dir,
+    identity,
+    write_profile_table,
+)
+from gpu_simulate_test.profiles.bursts import (
     Episode,
     Measured,
     cost,
@@ -31,25 +42,8 @@ from gpu_simulate_test.vidur_ext.iterations import (
     schedule,
     traffic_episode,
 )
-from gpu_simulate_test.vidur_ext.operators import (
-    OperatorModel,
-    Reach,
-    operator_points,
-    operator_tables,
-    powers_of_two,
-    time_operators,
-)
-from gpu_simulate_test.vidur_ext.predictor import Predictors
-from gpu_simulate_test.vidur_ext.profiling_root import (
-    ATTENTION,
-    ITERATION,
-    MLP,
-    NOISE,
-    PROFILE_META,
-    bundle_dir,
-    identity,
-    write_profile_table,
-)
+from gpu_simulate_test.profiles.operators import Reach, operator_points, operator_tables, powers_of_two, time_operators
+from gpu_simulate_test.profiles.predictors import Predictors
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
-from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.engine import COMPOSITION, Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.run_dir import RunDir, read_run_meta, repeat_dirs
@@ -29,12 +29,13 @@ from gpu_simulate_test.io.tables import (
     write_table,
 )
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.iterations import batches_of
+from gpu_simulate_test.latency.noise import Noise
+from gpu_simulate_test.profiles.bundle import Profile
+from gpu_simulate_test.profiles.predictors import Predictors
 from gpu_simulate_test.simulator.timeline import Timeline
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.loop import Loop, Step
-from gpu_simulate_test.vidur_ext.noise import Noise
-from gpu_simulate_test.vidur_ext.predictor import Predictors, batches_of
-from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION, Profile
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.simulation import SimSettings
 from gpu_simulate_test.vidur_ext.stock_predictor import train_stock

@@ -11,8 +11,8 @@ from vidur.entities.batch import Batch
 from vidur.execution_time_predictor.random_forrest_execution_time_predictor import RandomForrestExecutionTimePredictor
 
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.vidur_ext.operators import COMPUTE_OPS
-from gpu_simulate_test.vidur_ext.profiling_root import ATTENTION, MLP, Profile
+from gpu_simulate_test.latency.operators import COMPUTE_OPS
+from gpu_simulate_test.profiles.bundle import ATTENTION, MLP, Profile
 from gpu_simulate_test.vidur_ext.simulation import SimSettings, cache_config, replica_config
 
 log = logging.getLogger(__name__)

@@ -90,8 +90,8 @@ class GsimExecutionTimePredictor:
 
 
 def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any) -> PredictNs:
-    from gpu_simulate_test.vidur_ext.predictor import Predictors
-    from gpu_simulate_test.vidur_ext.profiling_root import bundle_dir, read_bundle
+    from gpu_simulate_test.profiles.bundle import bundle_dir, read_bundle
+    from gpu_simulate_test.profiles.predictors import Predictors
 
     path = bundle_dir(Path(os.path.expanduser(config.profiling_root)), replica_config.device, replica_config.model_name)
     predictors = Predictors.from_profile(read_bundle(path))

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.vidur_ext.grid import Grid
-from gpu_simulate_test.vidur_ext.operators import OperatorModel
+from gpu_simulate_test.latency.grid import Grid
+from gpu_simulate_test.latency.operators import OperatorModel
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.files import write_json
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
-from gpu_simulate_test.vidur_ext.kernels import KernelModel, Kernels
-from gpu_simulate_test.vidur_ext.operators import OperatorModel
-from gpu_simulate_test.vidur_ext.profiling_root import (
+from gpu_simulate_test.latency.kernels import KernelModel, Kernels
+from gpu_simulate_test.latency.operators import OperatorModel
+from gpu_simulate_test.profiles.bundle import (
     ATTENTION,
     KERNELS,
     MLP,

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.engine import Clock, Composition, Engine, EngineRequest, Step
+from gpu_simulate_test.engine import COMPOSITION, Clock, Composition, Engine, EngineRequest, Step
 from gpu_simulate_test.io.workload import random_token_ids
-from gpu_simulate_test.speed import MachineSpeed
-from gpu_simulate_test.vidur_ext.operators import Reach, powers_of_two
-from gpu_simulate_test.vidur_ext.profiling_root import COMPOSITION
+from gpu_simulate_test.latency.speed import MachineSpeed
+from gpu_simulate_test.profiles.operators import Reach, powers_of_two
 
 _DECODE_STEPS, _STEPS_A_STAIR = 6, 2
 

@@ -1,0 +1,1 @@
+"""Profiles: the bundle on disk, and the sources that fill one."""

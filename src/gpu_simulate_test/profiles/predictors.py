@@ -1,0 +1,74 @@
+"""The predictors that a profile allows, and the range it covers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from gpu_simulate_test.engine import COMPOSITION, Composition
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.latency.iterations import BatchModel, IterationModel, batches_of
+from gpu_simulate_test.latency.kernels import KernelModel
+from gpu_simulate_test.latency.noise import Noise
+from gpu_simulate_test.latency.operators import OperatorModel
+from gpu_simulate_test.profiles.bundle import Profile
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """A profile's predictors, fitted once, and the range it covers."""
+
+    operators: OperatorModel | None
+    iterations: BatchModel
+    noise: Noise | None
+    low: Mapping[str, float]
+    high: Mapping[str, float]
+
+    @classmethod
+    def from_profile(cls, profile: Profile) -> "Predictors":
+        """Fit on a loaded bundle; a fraction of a second."""
+        operators = None
+        if profile.mlp is not None and profile.attention is not None:
+            operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
+        if profile.kernels is not None:
+            assert operators is not None  # a recorded profile has both
+            kernels = KernelModel(operators, profile.kernels)
+            return cls(operators, kernels, None, dict.fromkeys(COMPOSITION, 0), kernels.high())
+        assert profile.iteration is not None and profile.noise is not None  # a bundle has these or kernels
+        return replace(cls.fit(operators, profile.iteration), noise=Noise(profile.noise))
+
+    @classmethod
+    def fit(cls, operators: OperatorModel | None, points: pd.DataFrame) -> "Predictors":
+        """Fit the iteration model on measured `points`."""
+        low, high = ({name: float(end(points[name])) for name in COMPOSITION} for end in (np.min, np.max))
+        return cls(operators, IterationModel(points, operators), None, low, high)
+
+    def model(self, name: str) -> BatchModel:
+        """The iteration model, or for any other ``vidur.predictor.name`` the operators.
+
+        Raises
+        ------
+        ArtifactError
+            The profile has no operator tables.
+        """
+        if name == "iteration":
+            return self.iterations
+        if self.operators is None:
+            raise ArtifactError(
+                f"the profile has no operator tables: vidur/predictor={name} needs them; take iteration"
+            )
+        return self.operators
+
+    def cover(self, batches: pd.DataFrame) -> np.ndarray:
+        """True where every quantity of a batch lies within the profiled range, shape (n_batches,)."""
+        inside = [batches[name].between(self.low[name], self.high[name]) for name in COMPOSITION]
+        return np.asarray(np.logical_and.reduce(inside), dtype=bool)
+
+    def quantile_ns(self, batch: Composition, level: float) -> float:
+        """The time that a fraction `level` of such batches stays below, ns; NaN where no noise was recorded."""
+        return self.iterations.predict_ns(batch) * (self.noise.quantile(level) if self.noise else np.nan)
+
+    def predict_table(self, points: pd.DataFrame) -> np.ndarray:
+        """Predicted times, ns, of the rows of an iteration table, shape (n,)."""
+        return np.array([self.iterations.predict_ns(batch) for batch in batches_of(points)])
