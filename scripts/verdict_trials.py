@@ -22,7 +22,7 @@ from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.noise import Noise
 from gpu_simulate_test.real_bench.metrics import build_metrics
 from gpu_simulate_test.real_bench.replay import replay
-from tests.virtual_engine import VirtualClock, VirtualEngine, requests_of
+from tests.support.virtual_engine import VirtualClock, VirtualEngine, requests_of
 
 SLOW = 1.2
 TOKEN_BUDGET = 512

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import SMALL, run, run_dir
+from tests.support.commands import SMALL, run, run_dir
 
 
 @pytest.fixture(scope="session")

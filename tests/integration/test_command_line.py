@@ -12,8 +12,8 @@ from gpu_simulate_test.cli.arguments import parse_arguments
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.schema import WorkloadSpecConfig
 from gpu_simulate_test.errors import ConfigError
-from tests.integration.commands import BIN, error_line, run, run_dir
 from tests.integration.test_errors import CONFIG, MACHINE
+from tests.support.commands import BIN, error_line, run, run_dir
 
 DEMO = "experiment=cpu_demo"
 

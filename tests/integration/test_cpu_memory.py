@@ -7,7 +7,7 @@ _CHURN = """
 import resource, sys
 import torch
 from gpu_simulate_test.real_bench.backends.model import prepare_device
-from tests.configs import typed_config
+from tests.support.configs import typed_config
 
 if sys.argv[1] == "prepared":
     prepare_device(typed_config("real_bench", "experiment=cpu_demo").hardware)

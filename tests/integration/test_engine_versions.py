@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import BIN, error_line
+from tests.support.commands import BIN, error_line
 
 
 @pytest.mark.parametrize(

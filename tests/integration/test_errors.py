@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import BIN, SMALL, error_line, run, run_dir
+from tests.support.commands import BIN, SMALL, error_line, run, run_dir
 
 COMMANDS = ("workload-spec", "real-bench", "vidur-profile", "vidur-sim", "compare-runs")
 CONFIG, ARTIFACT, MACHINE, INTERRUPTED = 2, 3, 4, 130

@@ -10,7 +10,7 @@ import pytest
 
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.io.files import read_json
-from tests.integration.commands import BIN
+from tests.support.commands import BIN
 
 TINY = {
     "HARDWARE": "cpu",

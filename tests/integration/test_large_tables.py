@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, write_table
-from tests.builders import MS, write_run
-from tests.integration.commands import BIN
+from tests.support.builders import MS, write_run
+from tests.support.commands import BIN
 
 NUM_TOKENS = 5_000_000
 BYTES_PER_TOKEN = 400  # of both runs together; a Python object for each token would take more

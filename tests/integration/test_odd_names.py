@@ -15,8 +15,8 @@ from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.schema import WorkloadSpecConfig
 from gpu_simulate_test.io.workload import read_prompts
 from gpu_simulate_test.workloads.token_lengths import _train
-from tests.configs import typed_config
-from tests.integration.commands import run, run_dir
+from tests.support.commands import run, run_dir
+from tests.support.configs import typed_config
 
 # Of every plane of Unicode: its first characters, its last ones (which are no characters), and what is not assigned.
 PLANES = [

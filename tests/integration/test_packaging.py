@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 from gpu_simulate_test.config.paths import project_root
-from tests.integration.commands import BIN, SMALL, run, run_dir
+from tests.support.commands import BIN, SMALL, run, run_dir
 
 TASKS = tomllib.loads((project_root() / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pixi"]["tasks"]
 

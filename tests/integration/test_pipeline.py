@@ -18,7 +18,7 @@ from gpu_simulate_test.io.tables import (
     read_table,
     write_table,
 )
-from tests.integration.commands import BIN, error_line, run, run_dir
+from tests.support.commands import BIN, error_line, run, run_dir
 
 
 def meta(path: Path, name: str = "run_meta.json") -> dict[str, object]:

@@ -16,9 +16,9 @@ from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta
-from tests.builders import MS, write_run
-from tests.integration.commands import BIN, SMALL, error_line, run, run_dir
 from tests.integration.test_errors import ARTIFACT, INTERRUPTED, MACHINE, fingerprint
+from tests.support.builders import MS, write_run
+from tests.support.commands import BIN, SMALL, error_line, run, run_dir
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def finished(served: tuple[str, ...]) -> Path:
 
 
 def command(way: str, *overrides: str, stage: str = "real_bench") -> list[str]:
-    return [sys.executable, "-m", "tests.integration.faulty_engine", stage, way, *overrides]
+    return [sys.executable, "-m", "tests.support.faulty_engine", stage, way, *overrides]
 
 
 def serve(way: str, *overrides: str, stage: str = "real_bench") -> subprocess.CompletedProcess[str]:

@@ -16,9 +16,9 @@ from gpu_simulate_test.cli.composition import sweeps
 from gpu_simulate_test.config.paths import PACKAGE_DIR
 from gpu_simulate_test.config.schema import WorkloadSpecConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from tests.builders import MS, write_run
-from tests.integration.commands import SMALL, error_line, run, run_dir
 from tests.integration.test_errors import CONFIG, MACHINE
+from tests.support.builders import MS, write_run
+from tests.support.commands import SMALL, error_line, run, run_dir
 
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
@@ -82,7 +82,7 @@ def checkpoint(folder: Path, *, safe: bool) -> Path:
     from transformers import AutoModelForCausalLM
 
     from gpu_simulate_test.real_bench.backends.model import dummy_config
-    from tests.configs import typed_config
+    from tests.support.configs import typed_config
 
     config = dummy_config(typed_config("real_bench", "experiment=cpu_demo").model)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)

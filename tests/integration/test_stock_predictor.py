@@ -11,9 +11,9 @@ from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REAL_ITERATIONS, read_table
 from gpu_simulate_test.vidur_ext import sim_runner
 from gpu_simulate_test.vidur_ext.stock_predictor import train_stock
-from tests.configs import typed_config
-from tests.integration.commands import SMALL
-from tests.unit.test_stock_predictor import SMALL_GRID
+from tests.support.commands import SMALL
+from tests.support.configs import typed_config
+from tests.unit.vidur_ext.test_stock_predictor import SMALL_GRID
 
 
 def test_the_stage_simulates_and_attributes_with_it(

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gpu_simulate_test.io.files import read_json
-from tests.integration.commands import SMALL, error_line, run, run_dir
+from tests.support.commands import SMALL, error_line, run, run_dir
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: make vllm")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.configs import typed_config
+from tests.support.configs import typed_config
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL_FILES = PROJECT / "models" / "qwen3-0.6b" / "source-data"

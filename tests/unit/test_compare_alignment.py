@@ -12,7 +12,7 @@ from gpu_simulate_test.analysis.compare import Comparison, compare
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.analysis.samples import empirical_cdf, request_latencies
 from gpu_simulate_test.errors import ArtifactError
-from tests.builders import MS, write_run
+from tests.support.builders import MS, write_run
 
 # Arrivals are 0, 1 s and 2 s. Request 1 makes four tokens, request 2 only one.
 REAL = [[20 * MS, 30 * MS, 50 * MS], [1030 * MS, 1040 * MS, 1050 * MS, 1060 * MS], [2040 * MS]]

@@ -13,7 +13,7 @@ from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKE
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
-from tests.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
+from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 12)), min_size=1, max_size=12)
 

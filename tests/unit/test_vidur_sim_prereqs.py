@@ -14,8 +14,8 @@ from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
 from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile
 from gpu_simulate_test.vidur_ext.sim_runner import check_limits, load_real_run, machine_speed, sim_settings
-from tests.builders import write_run
-from tests.configs import typed_config
+from tests.support.builders import write_run
+from tests.support.configs import typed_config
 
 
 def config_of(root: Path, *overrides: str) -> VidurSimConfig:

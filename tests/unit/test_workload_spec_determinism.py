@@ -24,7 +24,7 @@ from gpu_simulate_test.real_bench.stage import load_requests
 from gpu_simulate_test.workloads.arrival_schedule import inter_arrivals
 from gpu_simulate_test.workloads.lengths import draw_lengths
 from gpu_simulate_test.workloads.spec import write_workload
-from tests.configs import typed_config
+from tests.support.configs import typed_config
 
 TINY = "gsim/qwen3-tiny"
 RECORD = HydraRecord("workload_spec", "configs", [])

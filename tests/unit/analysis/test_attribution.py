@@ -1,0 +1,259 @@
+"""The parts of a difference add up to it, and each known cause shows up under its own name."""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpu_simulate_test.analysis.attribution import PARTS, Attribution, attribute
+from gpu_simulate_test.analysis.compare import compare
+from gpu_simulate_test.analysis.load_metrics import Run, load_run
+from gpu_simulate_test.analysis.trace import trace_json
+from gpu_simulate_test.engine import Composition, Step
+from gpu_simulate_test.io.tables import (
+    AT_REAL_SPEED,
+    ITERATION_METRICS,
+    REAL_ITERATIONS,
+    REQUEST_METRICS,
+    TOKEN_METRICS,
+    write_table,
+)
+from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.real_bench.metrics import build_metrics
+from gpu_simulate_test.real_bench.replay import replay
+from tests.support.builders import MS, WORKLOAD_SHA256
+from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
+
+LENGTHS = [(40, 6), (10, 12), (90, 3), (25, 8), (5, 1), (60, 9)]
+BURST = [0] * len(LENGTHS)
+SPACED = [i * 300 * MS for i in range(len(LENGTHS))]
+Cost = Callable[[Composition], int]
+
+
+def slower(composition: Composition) -> int:
+    return affine_cost(composition) + 2 * MS
+
+
+class PausingEngine(VirtualEngine):
+    """Takes 3 ms between iterations, as if another process had the machine."""
+
+    def step(self) -> Step:
+        self.clock.time_ns += 3 * MS
+        return super().step()
+
+
+class LateClock(VirtualClock):
+    """Wakes 1 ms late."""
+
+    def sleep_until_ns(self, deadline_ns: int) -> None:
+        self.time_ns = max(self.time_ns, deadline_ns) + MS
+
+
+def serve(path: Path, kind: str, engine: VirtualEngine, arrivals: Sequence[int], lengths: list[tuple[int, int]]) -> Run:
+    prefill, decode = zip(*lengths, strict=True)
+    ids = range(len(lengths))
+    frame = pd.DataFrame({"request_id": ids, "num_prefill_tokens": prefill, "num_decode_tokens": decode})
+    workload = Workload(path, {}, frame, np.array(arrivals))
+    recording = replay(engine, requests_of(lengths), workload.arrival_time_ns, engine.clock)
+    metrics = build_metrics(workload, recording, "virtual")
+    path.mkdir()
+    write_table(path / REQUEST_METRICS.filename, metrics.requests)
+    write_table(path / TOKEN_METRICS.filename, metrics.tokens)
+    write_table(path / ITERATION_METRICS.filename, metrics.iterations)
+    (path / "run_meta.json").write_text(json.dumps({"run_type": kind, "workload_sha256": WORKLOAD_SHA256}))
+    return load_run(path, kind)
+
+
+def write_predictions(folder: Path, real: Run, predict: Cost) -> None:
+    assert real.iterations is not None
+    names = Composition._fields
+    rows = real.iterations.to_dict("records")
+    times = [predict(Composition(**{name: row[name] for name in names})) for row in rows]
+    table = pd.DataFrame({"iteration_id": real.iterations["iteration_id"], "predicted_ns": times, "in_profile": True})
+    write_table(folder / REAL_ITERATIONS.filename, table)
+
+
+def write_at_real_speed(
+    folder: Path, real: VirtualEngine, sim: VirtualEngine, arrivals: Sequence[int], lengths: list[tuple[int, int]]
+) -> None:
+    """What the simulator's scheduler makes of the real engine's times."""
+    engine = type(real)(VirtualClock(), real.cost, max_num_seqs=sim.max_num_seqs)
+    with tempfile.TemporaryDirectory() as scratch:
+        requests = serve(Path(scratch) / "run", "vidur", engine, arrivals, lengths).requests
+    write_table(folder / AT_REAL_SPEED.filename, requests[list(AT_REAL_SPEED.required)])
+
+
+def attributed(
+    real: VirtualEngine,
+    sim: VirtualEngine,
+    predict: Cost,
+    arrivals: Sequence[int],
+    lengths: list[tuple[int, int]] = LENGTHS,
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, Run]:
+    """Parts of each request, the per-request comparison, and the real run."""
+    with tempfile.TemporaryDirectory() as folder:
+        of_real = serve(Path(folder) / "real", "real", real, arrivals, lengths)
+        of_sim = serve(Path(folder) / "sim", "vidur", sim, arrivals, lengths)
+        write_predictions(of_sim.path, of_real, predict)
+        write_at_real_speed(of_sim.path, real, sim, arrivals, lengths)
+        comparison = compare(of_real, of_sim)
+        found = attribute(comparison, of_real, of_sim)
+    assert isinstance(found, Attribution)
+    for metric, parts in found.per_request.items():
+        assert np.allclose(parts.sum(axis=1), comparison.per_request[f"error_{metric}_ns"], rtol=0, atol=1e-3)
+        total = found.table().set_index(["metric", "part"]).loc[(metric, "total")]
+        assert total["mean_ns"] == pytest.approx(comparison.per_request[f"error_{metric}_ns"].mean())
+    return found.per_request, comparison.per_request, of_real
+
+
+def share(parts: pd.DataFrame, prefix: str) -> float:
+    columns = [name for name in parts if name.startswith(prefix)]
+    return float(parts[columns].to_numpy().sum() / parts.to_numpy().sum())
+
+
+@pytest.mark.parametrize("metric", ["e2e", "ttft"])
+def test_a_predictor_that_is_2_ms_short_explains_the_difference(metric: str) -> None:
+    parts, errors, _ = attributed(
+        VirtualEngine(VirtualClock(), slower), VirtualEngine(VirtualClock()), affine_cost, BURST
+    )
+    assert (errors[f"error_{metric}_ns"] < 0).all()
+    assert share(parts[metric], "predictor") == pytest.approx(1)
+    assert (parts[metric]["scheduling"].abs() < 1).all(), "the same batches"
+
+
+@pytest.mark.parametrize(
+    ("real", "own"),
+    [(VirtualEngine(VirtualClock(), slower), "predictor"), (PausingEngine(VirtualClock()), "between iterations")],
+)
+def test_a_queue_that_only_a_slower_engine_has_is_knock_on(real: VirtualEngine, own: str) -> None:
+    arrivals = [i * 5 * MS for i in range(30)]
+    parts, errors, _ = attributed(real, VirtualEngine(VirtualClock()), affine_cost, arrivals, [(20, 8)] * 30)
+    assert errors["error_e2e_ns"].iloc[-1] < 3 * errors["error_e2e_ns"].iloc[0] < 0, "the queue grows"
+    assert (parts["e2e"]["knock-on"].iloc[-10:] < 0).all()
+    assert share(parts["e2e"], own) + share(parts["e2e"], "knock-on") == pytest.approx(1)
+    # A request that comes while the engine pauses is handed over late; that pause is already counted.
+    assert ((parts["e2e"]["scheduling"] + parts["e2e"]["dispatch lag"]).abs() < 1).all()
+
+
+def test_it_says_which_kind_of_batch_the_predictor_gets_wrong() -> None:
+    def slow_decode(composition: Composition) -> int:
+        return affine_cost(composition) + (0 if composition.num_prefill_seqs else 5 * MS)
+
+    parts, _, _ = attributed(
+        VirtualEngine(VirtualClock(), slow_decode), VirtualEngine(VirtualClock()), affine_cost, SPACED
+    )
+    assert share(parts["e2e"], "predictor, decode batches") == pytest.approx(1)
+
+
+def test_time_in_which_the_engine_ran_nothing_is_between_iterations() -> None:
+    parts, _, _ = attributed(PausingEngine(VirtualClock()), VirtualEngine(VirtualClock()), affine_cost, BURST)
+    assert share(parts["e2e"], "between iterations") == pytest.approx(1)
+    assert (parts["ttft"]["between iterations"] <= -3 * MS).all()
+
+
+def test_a_harness_that_wakes_late_is_dispatch_lag() -> None:
+    parts, _, _ = attributed(VirtualEngine(LateClock()), VirtualEngine(VirtualClock()), affine_cost, SPACED)
+    assert parts["e2e"]["dispatch lag"].tolist() == pytest.approx([0, *[-MS] * (len(LENGTHS) - 1)])
+    assert share(parts["ttft"], "dispatch lag") == pytest.approx(1)
+
+
+@pytest.mark.parametrize("cap", [1, 2])
+def test_other_batches_are_scheduling(cap: int) -> None:
+    sim = VirtualEngine(VirtualClock(), max_num_seqs=cap)
+    parts, _, _ = attributed(VirtualEngine(VirtualClock()), sim, affine_cost, BURST)
+    assert share(parts["e2e"], "scheduling") == pytest.approx(1)
+    assert parts["e2e"]["scheduling"].abs().mean() > MS
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 80), st.integers(1, 8)), min_size=1, max_size=6),
+    st.data(),
+)
+def test_the_parts_are_what_a_plain_loop_over_iterations_finds(
+    lengths: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    gaps = data.draw(st.lists(st.integers(0, 60 * MS), min_size=len(lengths), max_size=len(lengths)))
+    arrivals = np.cumsum(gaps).tolist()
+    real = PausingEngine(LateClock(), slower)
+    parts, _, run = attributed(real, VirtualEngine(VirtualClock(), max_num_seqs=2), affine_cost, arrivals, lengths)
+    assert run.iterations is not None
+    for position, request in enumerate(run.requests.to_dict("records")):
+        predictor, idle = 0.0, float(request["completion_time_ns"] - request["arrival_time_ns"])
+        for row in run.iterations.to_dict("records"):
+            since = max(row["start_time_ns"], request["arrival_time_ns"])
+            overlap = max(0, min(row["end_time_ns"], request["completion_time_ns"]) - since)
+            predictor += overlap * (-2 * MS / (row["end_time_ns"] - row["start_time_ns"]))
+            idle -= overlap
+        found = parts["e2e"].iloc[position]
+        assert found.filter(like="batches").sum() == pytest.approx(predictor, abs=1)
+        assert -(found["between iterations"] + found["dispatch lag"]) == pytest.approx(idle, abs=1)
+
+
+def test_without_predictions_of_this_run_it_says_what_to_do(tmp_path: Path) -> None:
+    real = serve(tmp_path / "real", "real", VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    sim = serve(tmp_path / "sim", "vidur", VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    comparison = compare(real, sim)
+    advice = f"run vidur-sim with real_run_dir={tmp_path / 'real'}"
+    assert advice in str(attribute(comparison, real, sim))
+    write_predictions(sim.path, real, affine_cost)
+    assert advice in str(attribute(comparison, real, sim))
+    write_at_real_speed(sim.path, VirtualEngine(VirtualClock()), VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    path = sim.path / REAL_ITERATIONS.filename
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    found = attribute(comparison, real, sim)
+    assert isinstance(found, str)
+    assert found.startswith("No attribution: the predicted iterations are not those of this real run.")
+    assert advice in found
+
+
+@pytest.mark.parametrize(
+    ("of_real", "of_sim"),
+    [
+        ({}, {"real_run_dir": "/elsewhere/real_other"}),
+        ({"ended_at": "2026-01-02T00:00:00+00:00"}, {"started_at": "2026-01-01T00:00:00+00:00"}),
+    ],
+)
+def test_predictions_of_another_measurement_are_not_used(
+    tmp_path: Path, of_real: dict[str, str], of_sim: dict[str, str]
+) -> None:
+    real = serve(tmp_path / "real", "real", VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    sim = serve(tmp_path / "sim", "vidur", VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    write_predictions(sim.path, real, affine_cost)
+    write_at_real_speed(sim.path, VirtualEngine(VirtualClock()), VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    comparison = compare(real, sim)
+    assert isinstance(attribute(comparison, real, sim), Attribution)
+    real.meta.update(of_real)
+    sim.meta.update(of_sim)
+    assert "not those of this real run" in str(attribute(comparison, real, sim))
+
+
+def test_the_table_has_every_part_and_shares_that_add_up() -> None:
+    frame = pd.DataFrame([[1.0, 2, 3, 4, 5, 5, 6], [1, 2, 3, 4, 5, 5, 6]], columns=list(PARTS))
+    table = Attribution({"e2e": frame}).table()
+    assert table["part"].tolist() == [*PARTS, "total"]
+    assert table["mean_ns"].tolist() == [1, 2, 3, 4, 5, 5, 6, 26]
+    assert table["share"].iloc[:-1].sum() == pytest.approx(1)
+
+
+def test_the_trace_shows_both_engines_and_every_phase_of_a_request(tmp_path: Path) -> None:
+    real = serve(tmp_path / "real", "real", VirtualEngine(VirtualClock(), slower), BURST, LENGTHS)
+    sim = serve(tmp_path / "sim", "vidur", VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    events = json.loads(trace_json(real, sim))["traceEvents"]
+    spans = pd.DataFrame([event for event in events if event["ph"] == "X"])
+    for pid, run in ((1, real), (2, sim)):
+        assert run.iterations is not None
+        of_run = spans[spans["pid"] == pid]
+        assert (of_run["tid"] == 0).sum() == len(run.iterations)
+        of_requests = of_run[of_run["tid"] > 0].groupby("tid")["dur"].sum() * 1000
+        assert of_requests.tolist() == pytest.approx(
+            (run.requests["completion_time_ns"] - run.requests["arrival_time_ns"]).tolist()
+        )
+    names = {event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert {"real", "sim", "engine iterations", "request 0"} <= names

@@ -1,0 +1,121 @@
+"""Our core makes Vidur's batches at Vidur's times: the same to the nanosecond, whatever is asked."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.simulator.sarathi import SarathiCore
+from gpu_simulate_test.simulator.timeline import Timeline
+from gpu_simulate_test.vidur_ext import loop
+from gpu_simulate_test.vidur_ext.device_config import register_device
+from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
+from gpu_simulate_test.vidur_ext.simulation import SimSettings, simulate
+from tests.support.configs import typed_config
+
+MS = 1_000_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registered() -> None:
+    config = typed_config("vidur_sim", "experiment=cpu_demo")
+    register_model(config.model)
+    register_device(config.hardware)
+
+
+def cost(batch: Composition) -> float:
+    """It grows with every quantity of a batch, by no whole nanosecond."""
+    weights = (10_007.1, 1e5, 3001.3, 11.0, 101.7, 0.3, 0.7)
+    return 1e6 + sum(weight * quantity for weight, quantity in zip(weights, batch, strict=True))
+
+
+@dataclass(frozen=True)
+class Asked:
+    lengths: list[tuple[int, int]]
+    arrivals: list[int]
+    settings: SimSettings
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Asked:
+    longest = draw(st.sampled_from([(5, 5), (40, 40), (150, 60), (300, 20)]))
+    lengths = draw(st.lists(st.tuples(*(st.integers(1, most) for most in longest)), min_size=1, max_size=30))
+    gaps = st.sampled_from([0, 0, 1, 10 * MS]) | st.integers(0, 30 * MS)
+    arrivals = np.cumsum(draw(st.lists(gaps, min_size=len(lengths), max_size=len(lengths)))).tolist()
+    block_size = draw(st.integers(1, 64))
+    watermark = draw(st.sampled_from([0.0, 0.01, 0.1]))
+    needed = max(-(-sum(one) // block_size) for one in lengths)
+    blocks = int(needed * draw(st.sampled_from([1.0, 1.2, 2.0, 4.0, 1000.0]))) + draw(st.integers(0, 3))
+    while blocks - int(watermark * blocks) < needed:
+        blocks += 1
+    limits = SimSettings(
+        "gsim/qwen3-tiny",
+        "cpu",
+        "cpu_node",
+        "sarathi",
+        batch_cap=draw(st.integers(1, 256)),
+        token_budget=draw(st.integers(1, 512)),
+        block_size=block_size,
+        num_blocks=blocks,
+        prefix_caching=draw(st.booleans()),
+        watermark=watermark,
+    )
+    return Asked(lengths, arrivals, limits)
+
+
+def both(asked: Asked) -> tuple[Timeline, Timeline]:
+    prompts, outputs = ([pair[index] for pair in asked.lengths] for index in (0, 1))
+    core = SarathiCore(asked.settings.limits(), lambda batch, _start: cost(batch))
+    vidur = simulate(asked.settings, np.array(asked.arrivals), prompts, outputs, lambda batch, _own: cost(batch))
+    return core.run(asked.arrivals, prompts, outputs), vidur
+
+
+# GST_EXAMPLES=2000 tries as many workloads.
+@settings(max_examples=int(os.environ.get("GST_EXAMPLES", "60")), deadline=None)
+@given(workloads())
+def test_the_same_batches_and_times_as_vidurs_loop(asked: Asked) -> None:
+    core, vidur = both(asked)
+    event(f"preempting: {sum(vidur.restarts) > 0}")
+    assert core.difference(vidur) is None
+    assert core.token_counts().tolist() == [output for _, output in asked.lengths]
+
+
+def test_a_difference_is_named_by_the_first_iteration_that_shows_it() -> None:
+    few = Asked([(30, 40)] * 3, [0, 1, 2], SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", 4, 64, 16, 8))
+    core, vidur = both(few)
+    assert sum(core.restarts) > 0
+    core.end_ns[7] += 1
+    assert str(core.difference(vidur)).startswith("iteration 7: ")
+
+
+def test_where_the_core_is_not_vidurs_loop_that_loop_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", 4, 64, 16, 4096)
+    requests = np.array([0, MS]), np.array([50, 20]), np.array([4, 3])
+
+    def made(settings: SimSettings, *, name: str = "core", own_batch: bool = False) -> loop.Loop:
+        return loop.Loop(name, settings, *requests, lambda batch, _start, _own: cost(batch), own_batch=own_batch)
+
+    used = made(limits)
+    assert (used.name, used.checked, used.difference) == ("core", 2, None)
+    assert "identical to Vidur's loop on the first 2 requests" in used.described()
+    assert made(limits, name="vidur").name == "vidur"
+    assert made(limits, own_batch=True).name == "vidur"
+    assert made(SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "orca", 4, 64, 16, 4096)).name == "vidur"
+
+    class Wrong(SarathiCore):
+        def run(self, *args: object) -> Timeline:
+            line = super().run(*args)  # type: ignore[arg-type]
+            line.end_ns[-1] += 1
+            return line
+
+    monkeypatch.setattr(loop, "SarathiCore", Wrong)
+    wrong = made(limits)
+    assert (wrong.name, wrong.checked) == ("vidur", 0)
+    assert "our core differs: iteration " in wrong.described()
+    done: list[int] = []
+    wrong.run(lambda batch, _start, _own: cost(batch), done.append)
+    assert sum(done) == 2
