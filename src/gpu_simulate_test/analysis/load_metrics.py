@@ -1,4 +1,14 @@
-"""Read the metrics of a run and refuse what contradicts itself; real and simulated runs alike."""
+"""Read the metrics of a run and refuse what contradicts itself; real and simulated runs alike.
+
+Of a real run and of a simulated one compare-runs needs, of each request, the columns that its table must have and
+``completion_time_ns``, and of each token ``request_id``, ``token_index``, ``token_time_ns``; ``token_latency_ns`` is only
+held against them.
+
+Of a further simulation with noise (``samples/<number>/``) it needs less: the request table, and ``tbt_quantiles.csv``
+(`gpu_simulate_test.io.tables.TBT_QUANTILES`) in place of the tokens: ``level``, 0 to 1 in steps of 0.001 so that P50, P90
+and P99 are among them, and ``token_latency_ns``, the quantile of the run's times between tokens (linear interpolation).
+The mean TBT follows from the requests. Token tables of a sample are read where they are there.
+"""
 
 from dataclasses import dataclass, field
 from itertools import combinations

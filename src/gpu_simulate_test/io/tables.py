@@ -128,6 +128,8 @@ ITERATION_METRICS = Table(
 
 # In a simulated run: a folder for each further simulation with noise, with its request and token metrics.
 SAMPLES = "samples"
+# Of each of these, in place of its tokens: the quantiles of its times between tokens, 1,001 evenly spaced levels.
+TBT_QUANTILES = Table("tbt_quantiles.csv", {"level": FLOAT, "token_latency_ns": FLOAT}, {})
 # In a simulated run: the predictor's time of each iteration of the real run it was given.
 REAL_ITERATIONS = Table("real_iterations.csv", {"iteration_id": INT, "predicted_ns": INT, "in_profile": BOOL}, {})
 # And its requests in a simulation whose iterations are as much slower than predicted as that run's were at the time.
