@@ -8,13 +8,15 @@ range it goes on in a straight line.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from gpu_simulate_test.engine import COMPOSITION, Composition
+from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.latency.model import batches_of, decode_run
 from gpu_simulate_test.latency.operators import OperatorModel
 
 _KNOTS = 10  # at most, per piecewise-linear function
@@ -54,7 +56,9 @@ class IterationModel:
     """
 
     def __init__(self, points: pd.DataFrame, operators: OperatorModel | None) -> None:
-        self._operators_ns: Callable[[Composition], float] = operators.predict_ns if operators else lambda _batch: 0.0
+        self._operators_ns: Callable[[Composition], float] = (
+            partial(operators.step_ns, now_ns=0.0) if operators else lambda _batch: 0.0
+        )
         operators_ns = np.array([self._operators_ns(batch) for batch in batches_of(points)])
         quantities = np.column_stack(_quantities(points.astype(float), operators_ns))
         ramps = [
@@ -85,10 +89,14 @@ class IterationModel:
         features: np.ndarray = np.clip(quantities[..., self._index], self._start, self._end) - self._start
         return features
 
-    def predict_ns(self, batch: Composition) -> float:
-        """Predicted time of a batch, ns."""
+    def step_ns(self, batch: Composition, now_ns: float) -> float:
+        """How long a batch takes, ns, at any time."""
         quantities = np.array(_quantities(batch, self._operators_ns(batch)))
         return float(self._features(quantities) @ self._slopes)
+
+    def decode_run_ns(self, batch: Composition, count: int) -> np.ndarray:
+        """What the batches of `decode_run` take, ns, shape (count,)."""
+        return np.array([self.step_ns(one, 0.0) for one in decode_run(batch, count)])
 
 
 def _ramps(values: np.ndarray) -> list[tuple[float, float]]:
@@ -98,15 +106,3 @@ def _ramps(values: np.ndarray) -> list[tuple[float, float]]:
         return [(0.0, np.inf)]
     knots = np.unique(np.append(0.0, np.geomspace(positive.min(), positive.max(), num=_KNOTS)[:-1]))
     return list(zip(knots, np.append(knots[1:], np.inf), strict=True))
-
-
-class BatchModel(Protocol):
-    """Whatever knows how long a batch takes."""
-
-    def predict_ns(self, batch: Composition) -> float:
-        """Predicted time of a batch, ns."""
-
-
-def batches_of(table: pd.DataFrame) -> list[Composition]:
-    """The batches of an iteration table."""
-    return [Composition(*map(int, row)) for row in table[list(COMPOSITION)].itertuples(index=False, name=None)]

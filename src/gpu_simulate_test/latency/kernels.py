@@ -12,6 +12,7 @@ import pandas as pd
 
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.grid import Grid
+from gpu_simulate_test.latency.model import decode_run
 from gpu_simulate_test.latency.operators import OperatorModel
 
 
@@ -66,12 +67,16 @@ class KernelModel:
             "max_kv_decode": context,
         }
 
-    def predict_ns(self, batch: Composition) -> float:
-        """Predicted time of a batch, ns."""
+    def step_ns(self, batch: Composition, now_ns: float) -> float:
+        """How long a batch takes, ns, at any time."""
         tokens = batch.num_prefill_tokens + batch.num_decode_seqs
         layer = self._operators.compute_ms(tokens) + self._attention_ms(batch)
         once = self._per_token(tokens) + self._per_sequence(batch.num_prefill_seqs + batch.num_decode_seqs)
         return 1e6 * (self._operators.num_layers * layer + once)
+
+    def decode_run_ns(self, batch: Composition, count: int) -> np.ndarray:
+        """What the batches of `decode_run` take, ns, shape (count,)."""
+        return np.array([self.step_ns(one, 0.0) for one in decode_run(batch, count)])
 
     def _attention_ms(self, batch: Composition) -> float:
         chunk, cached = _one_chunk(batch)

@@ -5,6 +5,9 @@ from bisect import bisect_right
 import numpy as np
 import pandas as pd
 
+from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.latency.model import LatencyModel
+
 
 class Noise:
     """Measured over predicted time, iteration by iteration.
@@ -35,3 +38,19 @@ class Noise:
     def quantile(self, level: float) -> float:
         """The ratio that a fraction `level` of the iterations stays below."""
         return float(np.quantile(self._ratios, level))
+
+
+class Noisy:
+    """A latency model whose batches scatter as recorded iterations did, from `offset_ns` of that record on."""
+
+    def __init__(self, model: LatencyModel, noise: Noise, offset_ns: int) -> None:
+        self._model = model
+        self._noise = noise
+        self._offset_ns = offset_ns
+
+    def step_ns(self, batch: Composition, now_ns: float) -> float:
+        """How long a batch takes, ns, times the ratio in force when it begins."""
+        return self._model.step_ns(batch, now_ns) * self._noise.ratio(self._offset_ns + round(now_ns))
+
+    def decode_run_ns(self, batch: Composition, count: int) -> None:
+        """None: when a batch begins depends on the ratios before it."""

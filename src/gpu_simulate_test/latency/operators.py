@@ -1,9 +1,11 @@
 """A batch as Vidur's operators have it: all layers, looked up in operator tables."""
 
+import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.grid import Grid
+from gpu_simulate_test.latency.model import decode_run
 
 COMPUTE_OPS = (
     "input_layernorm",
@@ -38,8 +40,8 @@ class OperatorModel:
         """Everything but attention of one layer, ms."""
         return self._compute(num_tokens)
 
-    def predict_ns(self, batch: Composition) -> float:
-        """Predicted time of a batch, nanoseconds."""
+    def step_ns(self, batch: Composition, now_ns: float) -> float:
+        """How long a batch takes, ns, at any time."""
         milliseconds = self.compute_ms(batch.num_prefill_tokens + batch.num_decode_seqs)
         if prompts := batch.num_prefill_seqs:
             chunk, cached = batch.num_prefill_tokens / prompts, batch.kv_tokens_prefill / prompts
@@ -47,3 +49,7 @@ class OperatorModel:
         if decoding := batch.num_decode_seqs:
             milliseconds += self._decode(decoding, batch.kv_tokens_decode / decoding)
         return milliseconds * self.num_layers * 1e6
+
+    def decode_run_ns(self, batch: Composition, count: int) -> np.ndarray:
+        """What the batches of `decode_run` take, ns, shape (count,)."""
+        return np.array([self.step_ns(one, 0.0) for one in decode_run(batch, count)])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gpu_simulate_test.engine import COMPOSITION, Clock, Composition, Engine, EngineRequest, Step
 from gpu_simulate_test.io.workload import random_token_ids
-from gpu_simulate_test.latency.speed import MachineSpeed
+from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
 from gpu_simulate_test.profiles.operators import Reach, powers_of_two
 
 _DECODE_STEPS, _STEPS_A_STAIR = 6, 2
@@ -143,7 +143,7 @@ class Measured:
     ----------
     rows : list of dict
         One an iteration: ``start_ns``, ``ns``, ``held_out`` (kept out of the fit that is checked), and its composition.
-    speed : MachineSpeed
+    speed : ReferenceBursts
     bursts : int
         Bursts done, of the order that `schedule` gives.
     cut : int
@@ -155,7 +155,7 @@ class Measured:
     """
 
     rows: list[dict[str, int]] = field(default_factory=list)
-    speed: MachineSpeed = field(default_factory=MachineSpeed)
+    speed: ReferenceBursts = field(default_factory=ReferenceBursts)
     bursts: int = 0
     cut: int = 0
     cost: int = 0
@@ -177,7 +177,7 @@ class Measured:
         last = max([*self.speed.times_ns, *(row["start_ns"] + row["ns"] for row in self.rows)], default=now_ns)
         shift = now_ns - last
         rows = [row | {"start_ns": row["start_ns"] + shift} for row in self.rows]
-        speed = MachineSpeed([time + shift for time in self.speed.times_ns], list(self.speed.burst_ns))
+        speed = ReferenceBursts([time + shift for time in self.speed.times_ns], list(self.speed.burst_ns))
         return replace(self, rows=rows, speed=speed)
 
 
@@ -200,7 +200,7 @@ def schedule(rounds: Sequence[Sequence[Episode]], held_out: Sequence[Episode]) -
     return order
 
 
-def iteration_table(iterations: pd.DataFrame, speed: MachineSpeed) -> pd.DataFrame:
+def iteration_table(iterations: pd.DataFrame, speed: ReferenceBursts) -> pd.DataFrame:
     """``iteration.csv``: one row a composition, its repeats summed up; times in ns at the mean speed."""
     scaled = iterations["ns"] / speed.slowness(iterations["start_ns"].to_numpy(dtype=float))
     grouped = scaled.groupby([iterations[name] for name in COMPOSITION])

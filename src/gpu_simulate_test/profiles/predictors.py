@@ -8,8 +8,9 @@ import pandas as pd
 
 from gpu_simulate_test.engine import COMPOSITION, Composition
 from gpu_simulate_test.errors import ArtifactError
-from gpu_simulate_test.latency.iterations import BatchModel, IterationModel, batches_of
+from gpu_simulate_test.latency.iterations import IterationModel
 from gpu_simulate_test.latency.kernels import KernelModel
+from gpu_simulate_test.latency.model import LatencyModel, batches_of
 from gpu_simulate_test.latency.noise import Noise
 from gpu_simulate_test.latency.operators import OperatorModel
 from gpu_simulate_test.profiles.bundle import Profile
@@ -20,7 +21,7 @@ class Predictors:
     """A profile's predictors, fitted once, and the range it covers."""
 
     operators: OperatorModel | None
-    iterations: BatchModel
+    iterations: LatencyModel
     noise: Noise | None
     low: Mapping[str, float]
     high: Mapping[str, float]
@@ -44,7 +45,7 @@ class Predictors:
         low, high = ({name: float(end(points[name])) for name in COMPOSITION} for end in (np.min, np.max))
         return cls(operators, IterationModel(points, operators), None, low, high)
 
-    def model(self, name: str) -> BatchModel:
+    def model(self, name: str) -> LatencyModel:
         """The iteration model, or for any other ``vidur.predictor.name`` the operators.
 
         Raises
@@ -67,8 +68,8 @@ class Predictors:
 
     def quantile_ns(self, batch: Composition, level: float) -> float:
         """The time that a fraction `level` of such batches stays below, ns; NaN where no noise was recorded."""
-        return self.iterations.predict_ns(batch) * (self.noise.quantile(level) if self.noise else np.nan)
+        return self.iterations.step_ns(batch, 0.0) * (self.noise.quantile(level) if self.noise else np.nan)
 
     def predict_table(self, points: pd.DataFrame) -> np.ndarray:
         """Predicted times, ns, of the rows of an iteration table, shape (n,)."""
-        return np.array([self.iterations.predict_ns(batch) for batch in batches_of(points)])
+        return np.array([self.iterations.step_ns(batch, 0.0) for batch in batches_of(points)])

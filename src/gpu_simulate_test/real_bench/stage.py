@@ -20,7 +20,7 @@ from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
 from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts, token_ids
-from gpu_simulate_test.latency.speed import MachineSpeed
+from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
 from gpu_simulate_test.real_bench.guard import GuardedEngine
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
@@ -99,7 +99,7 @@ def real_bench(
         metas = []
         for number, run in enumerate(runs, start=1):
             started = now()
-            speed = MachineSpeed()
+            speed = ReferenceBursts()
             metrics = _measure(engine, requests, workload, clock, speed, f"repeat {number}/{len(runs)}")
             _write(run, metrics)
             metas.append(
@@ -123,7 +123,7 @@ def _warmup_requests(requests: Sequence[EngineRequest], count: int) -> list[Engi
 
 
 def _measure(
-    engine: Engine, requests: list[EngineRequest], workload: Workload, clock: Clock, speed: MachineSpeed, label: str
+    engine: Engine, requests: list[EngineRequest], workload: Workload, clock: Clock, speed: ReferenceBursts, label: str
 ) -> Metrics:
     """One replay, and the machine's speed meanwhile: before, after, and while the engine waits for requests."""
     gc.collect()
@@ -148,7 +148,7 @@ def _write(run: RunDir, metrics: Metrics) -> None:
     run.write_table(ITERATION_METRICS, metrics.iterations)
 
 
-def _meta_fields(workload: Workload, info: EngineInfo, speed: MachineSpeed) -> dict[str, Any]:
+def _meta_fields(workload: Workload, info: EngineInfo, speed: ReferenceBursts) -> dict[str, Any]:
     return {
         "workload_dir": str(workload.path.absolute()),
         "workload_sha256": workload.sha256,

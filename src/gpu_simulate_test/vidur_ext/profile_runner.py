@@ -17,7 +17,7 @@ from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_sta
 from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.operators import OperatorModel
-from gpu_simulate_test.latency.speed import MachineSpeed
+from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
 from gpu_simulate_test.profiles.bundle import (
     ATTENTION,
     ITERATION,
@@ -228,7 +228,7 @@ def _read_kept(kept: Path, same: dict[str, Any], clock: Clock) -> Measured:
         return Measured()
     fields = found["measured"]
     log.info("going on from the %d bursts of an interrupted run", fields["bursts"])
-    return Measured(**fields | {"speed": MachineSpeed(**fields["speed"])}).later(clock.now_ns())
+    return Measured(**fields | {"speed": ReferenceBursts(**fields["speed"])}).later(clock.now_ns())
 
 
 def _check(predictors: Predictors, held_out: pd.DataFrame) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from gpu_simulate_test.io.tables import (
     write_table,
 )
 from gpu_simulate_test.io.workload import Workload
-from gpu_simulate_test.latency.iterations import batches_of
+from gpu_simulate_test.latency.model import batches_of
 from gpu_simulate_test.latency.noise import Noise
 from gpu_simulate_test.profiles.bundle import Profile
 from gpu_simulate_test.profiles.predictors import Predictors
@@ -171,7 +172,7 @@ def vidur_sim(
         predictors.model("stock")  # or the profile has nothing to train on
         predict_ns: PredictNs = train_stock(profile, settings, int((num_prefill + num_decode).max())).predict_ns
     else:
-        predict_ns = by_composition(predictors.model(config.vidur.predictor.name).predict_ns)
+        predict_ns = by_composition(partial(predictors.model(config.vidur.predictor.name).step_ns, now_ns=0.0))
 
     def predict(batch: Composition, start_s: float = 0.0, vidur_batch: Any = None) -> float:
         return predict_ns(batch, vidur_batch) * speed

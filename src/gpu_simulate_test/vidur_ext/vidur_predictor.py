@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any)
 
     path = bundle_dir(Path(os.path.expanduser(config.profiling_root)), replica_config.device, replica_config.model_name)
     predictors = Predictors.from_profile(read_bundle(path))
-    return by_composition(predictors.model("iteration" if config.use_overhead else "operators_only").predict_ns)
+    model = predictors.model("iteration" if config.use_overhead else "operators_only")
+    return by_composition(partial(model.step_ns, now_ns=0.0))
 
 
 def register_predictor() -> None:

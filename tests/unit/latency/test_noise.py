@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gpu_simulate_test.engine import Composition, ScheduledSeq
-from gpu_simulate_test.latency.iterations import batches_of
+from gpu_simulate_test.latency.model import batches_of
 from gpu_simulate_test.latency.noise import Noise
 from gpu_simulate_test.profiles.bursts import Measured, noise_record, random_episode, run_episode
 from gpu_simulate_test.profiles.operators import Reach
@@ -60,5 +60,5 @@ def test_a_batch_has_a_quantile_as_well_as_a_median() -> None:
     batch = Composition.of([ScheduledSeq(0, 1, 10, False)])
     silent = Predictors.fit(operator_model(), measure(range(2)))
     predictors = replace(silent, noise=Noise(RECORD))
-    assert predictors.quantile_ns(batch, 1.0) == pytest.approx(1.5 * predictors.iterations.predict_ns(batch))
+    assert predictors.quantile_ns(batch, 1.0) == pytest.approx(1.5 * predictors.iterations.step_ns(batch, 0.0))
     assert np.isnan(silent.quantile_ns(batch, 0.5)), "no noise was recorded"

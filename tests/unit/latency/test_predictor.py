@@ -80,7 +80,7 @@ def test_a_known_engine_is_predicted_within_a_few_percent_where_it_was_not_measu
 
 def test_operators_alone_leave_the_overhead_out(predictors: Predictors) -> None:
     batch = Composition.of([ScheduledSeq(0, 1, 10, False)])
-    assert predictors.operators.predict_ns(batch) < 0.1 * cost(batch)
+    assert predictors.operators.step_ns(batch, 0.0) < 0.1 * cost(batch)
 
 
 SEQS = st.tuples(st.integers(1, 64), st.integers(0, 200), st.booleans())
@@ -96,7 +96,7 @@ def test_a_batch_with_one_more_sequence_never_takes_less(
             [ScheduledSeq(i, n if prefill else 1, kv, prefill) for i, (n, kv, prefill) in enumerate(items)]
         )
 
-    before, after = (predictors.iterations.predict_ns(batch(items)) for items in (seqs, [*seqs, more]))
+    before, after = (predictors.iterations.step_ns(batch(items), 0.0) for items in (seqs, [*seqs, more]))
     assert 0 < before <= after * 1.0000001
 
 
@@ -104,7 +104,7 @@ def test_one_batch_and_a_table_of_it_are_predicted_alike(predictors: Predictors)
     seqs = [ScheduledSeq(0, 30, 5, True), ScheduledSeq(1, 1, 77, False), ScheduledSeq(2, 1, 13, False)]
     batch = Composition.of(seqs)
     table = pd.DataFrame([batch._asdict()])
-    assert predictors.iterations.predict_ns(batch) == pytest.approx(predictors.predict_table(table)[0])
+    assert predictors.iterations.step_ns(batch, 0.0) == pytest.approx(predictors.predict_table(table)[0])
 
 
 def test_what_lies_beyond_the_profile_is_said_to(predictors: Predictors) -> None:
@@ -115,7 +115,7 @@ def test_what_lies_beyond_the_profile_is_said_to(predictors: Predictors) -> None
 
 def test_beyond_the_profile_time_still_grows(predictors: Predictors) -> None:
     batches = [Composition.of([ScheduledSeq(0, 1, cached, False)]) for cached in (200, 2_000, 20_000)]
-    times = [predictors.iterations.predict_ns(batch) for batch in batches]
+    times = [predictors.iterations.step_ns(batch, 0.0) for batch in batches]
     assert times == sorted(times)
     assert times[2] > times[0]
 

@@ -92,13 +92,13 @@ def test_kernels_add_up_over_layers_and_once(tmp_path: Path) -> None:
     tokens, attention = 17, 0.01 * (16 * (16 + 16 / 2) + 16)
     # Two norms a layer; embedding and last norm, LM head and sampler once.
     expected = LAYERS * (8 * tokens + attention) + 2 * tokens + 2 * 5 * 2
-    assert model.predict_ns(batch) / 1e3 == pytest.approx(expected)
+    assert model.step_ns(batch, 0.0) / 1e3 == pytest.approx(expected)
 
 
 def test_unequal_contexts_lie_between_their_mean_and_the_longest(tmp_path: Path) -> None:
     model, flat = model_of(write_profile(tmp_path / "a")), model_of(write_profile(tmp_path / "b", skew=False))
     unequal = Composition.of([ScheduledSeq(0, 1, 100, False), ScheduledSeq(1, 1, 3900, False)])
-    extra_us = (model.predict_ns(unequal) - flat.predict_ns(unequal)) / 1e3
+    extra_us = (model.step_ns(unequal, 0.0) - flat.step_ns(unequal, 0.0)) / 1e3
     assert extra_us == pytest.approx(LAYERS * 0.5 * 0.01 * 2 * (3900 - 2000), rel=1e-6)
 
 

@@ -18,7 +18,7 @@ _SAMPLES, _SAMPLES_LIMIT_NS = 3, 1_000_000_000
 
 
 @dataclass
-class MachineSpeed:
+class ReferenceBursts:
     """Reference bursts over time.
 
     Attributes
