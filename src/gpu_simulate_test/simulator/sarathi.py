@@ -89,7 +89,9 @@ class _Run:
         self.finishing: dict[int, list[int]] = defaultdict(list)  # requests by their last iteration
         self.last = [-1] * size
         self.given = 0  # blocks allocated so far
-        self.left: dict[int, tuple[int, int]] = {}  # as in prefix_cache.py
+        self.left: dict[
+            int, tuple[int, int]
+        ] = {}  # of preempted requests: blocks, and the count at which the first is given away
         self.seen_restarts = [0] * size
         self.line = Timeline.of(size)
 

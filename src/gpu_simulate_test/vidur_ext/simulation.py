@@ -2,9 +2,10 @@
 
 import logging
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from vidur.config.config import (
@@ -27,15 +28,15 @@ from vidur.simulator import Simulator
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.simulator.sarathi import Limits
 from gpu_simulate_test.simulator.timeline import Timeline
-from gpu_simulate_test.vidur_ext.prefix_cache import keep_prefixes
 from gpu_simulate_test.vidur_ext.vidur_predictor import (
-    GsimExecutionTimePredictor,
     GsimExecutionTimePredictorConfig,
     PredictNs,
     register_predictor,
 )
 
 _GENERATOR_TYPE = "gsim_workload"
+
+_ONE_AT_A_TIME = threading.Lock()  # Vidur numbers replicas, requests and events by counters of the process
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,16 @@ class _Request(Request):
 class _WorkloadConfig(BaseRequestGeneratorConfig):
     """Our workload as Vidur's request source; Vidur's trace reader would round and clip it."""
 
+    requests = cast(Sequence[Request], ())  # no field: Vidur's command line has them all
+
     @staticmethod
     def get_type() -> str:
         return _GENERATOR_TYPE
 
 
 class _WorkloadGenerator(BaseRequestGenerator):
-    requests: Sequence[Request] = ()
-
     def generate_requests(self) -> list[Request]:
-        return list(type(self).requests)
+        return list(self.config.requests)
 
 
 def simulate(
@@ -120,33 +121,65 @@ def simulate(
     on_finished : callable
         Told how many requests completed in the last iteration.
     """
-    Replica._id = -1  # counted per process, yet Vidur's global scheduler expects the first to be 0
     register_predictor()
     RequestGeneratorRegistry.register(_GENERATOR_TYPE, _WorkloadGenerator)
-    requests = [
-        _Request(arrival / 1e9, int(prefill), int(decode))
-        for arrival, prefill, decode in zip(arrival_ns.tolist(), num_prefill, num_decode, strict=True)
-    ]
-    index_of = {request.id: index for index, request in enumerate(requests)}
-    line = Timeline.of(len(requests))
-    compositions: list[Composition] = []
     logging.getLogger("vidur").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
-        GsimExecutionTimePredictor.predict_ns = staticmethod(_observed(predict_ns, compositions))
-        _WorkloadGenerator.requests = requests
-        try:
-            simulator = Simulator(_vidur_config(settings, scratch, int(max(np.add(num_prefill, num_decode)))))
-            if settings.prefix_caching:
-                (replica,) = simulator.scheduler._replica_schedulers.values()
-                keep_prefixes(replica)
-            simulator.metric_store.on_batch_end = _recorder(index_of, compositions, line, on_finished)
-            simulator.metric_store.plot = lambda: None
-            simulator.run()
-        finally:
-            GsimExecutionTimePredictor.predict_ns = None
-            _WorkloadGenerator.requests = ()
+    line = Timeline.of(len(num_prefill))
+    compositions: list[Composition] = []
+    with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
+        requests = [
+            _Request(arrival / 1e9, int(prefill), int(decode))
+            for arrival, prefill, decode in zip(arrival_ns.tolist(), num_prefill, num_decode, strict=True)
+        ]
+        index_of = {request.id: index for index, request in enumerate(requests)}
+        config = _vidur_config(settings, scratch, requests, _observed(predict_ns, compositions))
+        Replica._id = -1  # Vidur's global scheduler expects the first to be 0
+        simulator = Simulator(config)
+        if settings.prefix_caching:
+            (replica,) = simulator.scheduler._replica_schedulers.values()
+            _keep_prefixes(replica)
+        simulator.metric_store.on_batch_end = _recorder(index_of, compositions, line, on_finished)
+        simulator.metric_store.plot = lambda: None
+        simulator.run()
     line.restarts = [request.num_restarts for request in requests]
     return line
+
+
+def _keep_prefixes(scheduler: Any) -> None:
+    """Make Vidur's Sarathi replica scheduler resume preempted requests from what is left of their cache.
+
+    Vidur computes everything again. vLLM only marks the blocks of a preempted request as free. They are given away from
+    the request's end, after all blocks that were free before, and what is left of its beginning when it is admitted
+    again need not be computed. Methods are wrapped on this one instance. The other schedulers cannot begin a prompt in
+    the middle.
+    """
+    block_size: int = scheduler._cache_config.block_size
+    allocate, free, next_tokens = scheduler.allocate, scheduler.free, scheduler._get_request_next_num_q_tokens
+    given = 0  # blocks allocated so far
+    left: dict[int, tuple[int, int]] = {}  # blocks of a request, and the count at which the first of them is given away
+
+    def counting_allocate(request_id: int, num_blocks: int) -> None:
+        nonlocal given
+        given += num_blocks
+        allocate(request_id, num_blocks)
+
+    def remembering_free(*request_ids: int) -> None:
+        for request_id in request_ids:
+            free_before = scheduler._cache_config.num_blocks - scheduler._num_allocated_blocks
+            left[request_id] = (scheduler._allocation_map[request_id], given + free_before)
+            free(request_id)
+
+    def resuming_next_tokens(request: Any, num_batch_tokens: int) -> int:
+        waits = request.id not in scheduler._allocation_map
+        if waits and request.num_restarts and request.id in left:
+            blocks, first_given = left.pop(request.id)
+            kept = max(0, blocks - max(0, given - first_given))
+            # At least one token is computed: its logits are needed.
+            request.resume(min(kept, (request.num_prefill_tokens - 1) // block_size) * block_size)
+        return int(next_tokens(request, num_batch_tokens))
+
+    scheduler.allocate, scheduler.free = counting_allocate, remembering_free
+    scheduler._get_request_next_num_q_tokens = resuming_next_tokens
 
 
 def _observed(predict_ns: PredictNs, compositions: list[Composition]) -> PredictNs:
@@ -205,7 +238,9 @@ def cache_config(settings: SimSettings) -> CacheConfig:
     )
 
 
-def _vidur_config(settings: SimSettings, scratch: str, longest: int) -> SimulationConfig:
+def _vidur_config(
+    settings: SimSettings, scratch: str, requests: Sequence[Request], predict_ns: PredictNs
+) -> SimulationConfig:
     scheduler = {
         "sarathi": lambda: SarathiSchedulerConfig(batch_size_cap=settings.batch_cap, chunk_size=settings.token_budget),
         "vllm": lambda: VllmSchedulerConfig(
@@ -213,15 +248,17 @@ def _vidur_config(settings: SimSettings, scratch: str, longest: int) -> Simulati
         ),
         "orca": lambda: OrcaSchedulerConfig(batch_size_cap=settings.batch_cap),
     }[settings.scheduler]()
-    return SimulationConfig(
+    workload = _WorkloadConfig(max_tokens=max(one.num_prefill_tokens + one.num_decode_tokens for one in requests))
+    predictor = GsimExecutionTimePredictorConfig(no_cache=True)
+    config = SimulationConfig(
         log_level="warning",
         cluster_config=ClusterConfig(
             replica_config=replica_config(settings),
             cache_config=cache_config(settings),
             replica_scheduler_config=scheduler,
         ),
-        request_generator_config=_WorkloadConfig(max_tokens=longest),
-        execution_time_predictor_config=GsimExecutionTimePredictorConfig(no_cache=True),
+        request_generator_config=workload,
+        execution_time_predictor_config=predictor,
         metrics_config=MetricsConfig(
             write_metrics=False,
             write_json_trace=False,
@@ -230,3 +267,5 @@ def _vidur_config(settings: SimSettings, scratch: str, longest: int) -> Simulati
             output_dir=scratch,
         ),
     )
+    workload.requests, predictor.predict_ns = requests, predict_ns  # now that Vidur has written its config to a file
+    return config

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vidur.config.config import BaseExecutionTimePredictorConfig
 from vidur.execution_time_predictor.execution_time_predictor_registry import ExecutionTimePredictorRegistry
@@ -21,10 +21,17 @@ PredictNs = Callable[[Composition, Any], float]
 
 @dataclass
 class GsimExecutionTimePredictorConfig(BaseExecutionTimePredictorConfig):
-    """Vidur's config of our predictor; the fields are for Vidur's own command line."""
+    """Vidur's config of our predictor; the fields are for Vidur's own command line.
+
+    Attributes
+    ----------
+    predict_ns : callable or None
+        A simulation's own; None means from the profile. No field: Vidur's command line has them all.
+    """
 
     profiling_root: str = ""
     use_overhead: bool = True
+    predict_ns = cast(Any, None)
 
     @staticmethod
     def get_type() -> str:
@@ -76,14 +83,12 @@ def composition(batch: Any) -> Composition:
 class GsimExecutionTimePredictor:
     """Vidur's predictor interface: the simulator calls `get_execution_time` for every batch."""
 
-    predict_ns: PredictNs | None = None  # set by the simulation; from the profile on Vidur's command line
-
     def __init__(
         self, predictor_config: GsimExecutionTimePredictorConfig, replica_config: Any, cache_config: Any
     ) -> None:
         if replica_config.tensor_parallel_size != 1 or replica_config.num_pipeline_stages != 1:
             raise ConfigError("the profile is of one device: set tensor_parallel_size and num_pipeline_stages to 1")
-        self._predict = type(self).predict_ns or _from_profile(predictor_config, replica_config)
+        self._predict = predictor_config.predict_ns or _from_profile(predictor_config, replica_config)
 
     def get_execution_time(self, batch: Any, pipeline_stage: int) -> PredictedTime:
         """Predicted time of a batch; one pipeline stage is all we profile."""

@@ -1,6 +1,7 @@
 """The simulation against a hand-made truth and against our own scheduler."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,14 @@ def test_an_engine_of_the_same_scheduler_and_cost_is_simulated_to_the_nanosecond
 def test_two_simulations_in_one_process_are_the_same() -> None:
     lengths, arrivals = [(50, 4), (80, 6), (10, 2)], [0, MS, 2 * MS]
     assert sim(lengths, arrivals) == sim(lengths, arrivals)
+
+
+def test_two_simulations_in_two_threads_are_the_same_as_alone() -> None:
+    workloads = ([(50, 40), (80, 60), (10, 20)], [0, MS, 2 * MS]), ([(7, 90), (120, 30)], [0, 3 * MS])
+    alone = [sim(*one) for one in workloads]
+    with ThreadPoolExecutor(2) as threads:
+        together = [one for _ in range(5) for one in threads.map(sim, *zip(*workloads, strict=True))]
+    assert together == alone * 5
 
 
 def test_a_full_cache_preempts_and_every_token_is_still_made_once() -> None:
