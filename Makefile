@@ -1,9 +1,10 @@
 # make demo: the whole comparison on this machine's CPU.  make test: lint, types, import contract, tests.
+# make bench: what is said of our speed, measured here; the machine otherwise idle.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup vllm demo test clean
+.PHONY: setup vllm demo test bench clean
 
 setup: $(STAMP)
 
@@ -26,6 +27,9 @@ demo: setup
 
 test: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/test.sh
+
+bench: setup
+	$(VENV)/bin/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) $(VENV)-vllm tmp

@@ -1,0 +1,56 @@
+"""The benchmarks' table says what was measured and whether its target was met; what it measures it does not fake."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+
+import benchmarks
+from benchmarks.__main__ import _HELPERS
+from benchmarks.table import HEADER, Row, line
+from benchmarks.timing import measured, medians
+
+
+@pytest.mark.parametrize(
+    ("row", "ratio", "target"),
+    [
+        (Row("a", "1 s"), "", ""),
+        (Row("a", "1 s", ratio=2.0), "2", ""),
+        (Row("a", "1 s", ratio=1.3, at_most=1.3), "1.3", "at most 1.3: met"),
+        (Row("a", "1 s", ratio=1.31, at_most=1.3), "1.31", "at most 1.3: missed"),
+        (Row("a", "1 s", ratio=0.97, at_least=0.97), "0.97", "at least 0.97: met"),
+        (Row("a", "1 s", ratio=0.96, at_least=0.97), "0.96", "at least 0.97: missed"),
+    ],
+)
+def test_a_row_says_whether_its_target_was_met(row: Row, ratio: str, target: str) -> None:
+    cells = [cell.strip() for cell in line(row).strip("|").split("|")]
+    assert cells[:4] == ["a", "1 s", ratio, target]
+    assert line(row).count("|") == HEADER.splitlines()[0].count("|")
+
+
+def test_every_benchmark_gives_rows() -> None:
+    names = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name not in _HELPERS]
+    assert names
+    for name in names:
+        assert callable(importlib.import_module(f"benchmarks.{name}").rows)
+
+
+def test_what_is_compared_runs_in_turn_and_the_first_round_does_not_count() -> None:
+    order: list[str] = []
+
+    def call(name: str, first: float) -> Callable[[], float]:
+        times = count()
+        return lambda: (order.append(name), first if next(times) == 0 else 1.0)[1]
+
+    assert medians([call("a", 100.0), call("b", 100.0)], rounds=3) == [1.0, 1.0]
+    assert order == ["a", "b"] * 4
+
+
+def test_a_command_that_fails_is_no_measurement() -> None:
+    assert measured([sys.executable, "-c", "bytearray(200_000_000)"]).peak_bytes > 200_000_000
+    with pytest.raises(subprocess.CalledProcessError):
+        measured([sys.executable, "-c", "exit(3)"])
