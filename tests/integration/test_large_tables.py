@@ -31,7 +31,7 @@ def write_large(path: Path, kind: str, num_tokens: int, seed: int) -> Path:
         "token_time_ns": times.ravel(),
         "token_latency_ns": latency,
     }
-    write_table(path / TOKEN_METRICS.filename, pd.DataFrame(tokens))
+    write_table(path, TOKEN_METRICS, pd.DataFrame(tokens))
     of_requests = {
         "request_id": np.arange(requests),
         "arrival_time_ns": arrival,
@@ -42,7 +42,7 @@ def write_large(path: Path, kind: str, num_tokens: int, seed: int) -> Path:
         "num_decode_tokens_actual": 500,
         "status": "ok",
     }
-    write_table(path / REQUEST_METRICS.filename, pd.DataFrame(of_requests))
+    write_table(path, REQUEST_METRICS, pd.DataFrame(of_requests))
     return path
 
 

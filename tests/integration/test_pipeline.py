@@ -54,9 +54,9 @@ def test_a_real_run_is_as_many_directories_as_repeats(real: Path) -> None:
 
 def test_both_kinds_of_run_have_the_same_tables(real: Path, sim: Path) -> None:
     for path in (real, sim):
-        requests = read_table(path / REQUEST_METRICS.filename, REQUEST_METRICS)
-        tokens = read_table(path / TOKEN_METRICS.filename, TOKEN_METRICS)
-        iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+        requests = read_table(path, REQUEST_METRICS)
+        tokens = read_table(path, TOKEN_METRICS)
+        iterations = read_table(path, ITERATION_METRICS)
         assert requests["status"].tolist() == ["ok"] * 3
         assert len(tokens) == 12
         assert (iterations["end_time_ns"] > iterations["start_time_ns"]).all()
@@ -64,7 +64,7 @@ def test_both_kinds_of_run_have_the_same_tables(real: Path, sim: Path) -> None:
 
 
 def test_the_simulation_says_what_it_predicted_and_where_it_guessed(sim: Path) -> None:
-    iterations = read_table(sim / ITERATION_METRICS.filename, ITERATION_METRICS)
+    iterations = read_table(sim, ITERATION_METRICS)
     duration = iterations["end_time_ns"] - iterations["start_time_ns"]
     assert (iterations["predicted_ns"] == duration).all()
     assert iterations["in_profile"].dtype == bool
@@ -85,14 +85,14 @@ def test_the_simulation_runs_at_the_speed_the_machine_had_in_the_real_run(
     assert meta(sim)["machine_speed"] == pytest.approx(sum(bursts) / 2 / profiled)  # type: ignore[arg-type, operator]
     plain = run_dir(run("vidur-sim", *settings, f"real_run_dir={real}", "match_speed=false"))
     assert meta(plain)["machine_speed"] == 1.0
-    scaled, unscaled = (read_table(path / "iteration_metrics.csv", ITERATION_METRICS) for path in (sim, plain))
+    scaled, unscaled = (read_table(path, ITERATION_METRICS) for path in (sim, plain))
     ratio = scaled["predicted_ns"][0] / unscaled["predicted_ns"][0]
     assert ratio == pytest.approx(meta(sim)["machine_speed"], rel=1e-3)
 
 
 def test_the_predictors_time_of_every_real_iteration_is_kept_for_the_attribution(real: Path, sim: Path) -> None:
-    of_real = read_table(real / ITERATION_METRICS.filename, ITERATION_METRICS)
-    predicted = read_table(sim / REAL_ITERATIONS.filename, REAL_ITERATIONS)
+    of_real = read_table(real, ITERATION_METRICS)
+    predicted = read_table(sim, REAL_ITERATIONS)
     assert predicted["iteration_id"].tolist() == of_real["iteration_id"].tolist()
     assert (predicted["predicted_ns"] > 0).all()
 
@@ -110,13 +110,13 @@ def test_gate_exits_5_when_the_verdict_is_off_and_the_comparison_is_kept(
     slow = tmp_path / "slow"
     slow.mkdir()
     for table in (REQUEST_METRICS, TOKEN_METRICS):
-        frame = read_table(sim / table.filename, table)
+        frame = read_table(sim, table)
         for column in frame.columns[frame.columns.str.endswith("_ns")]:
             if column not in ("arrival_time_ns", "submit_time_ns"):
                 frame[column] = frame[column] * 40
         if table is REQUEST_METRICS:
             frame["ttft_ns"] = frame["first_token_time_ns"] - frame["arrival_time_ns"]
-        write_table(slow / table.filename, frame)
+        write_table(slow, table, frame)
     (slow / "run_meta.json").write_text(json.dumps(meta(sim) | {"run_id": "slow"}))
     for _ in range(2):  # asked again, it answers the same
         pair = (f"real_run_dir={real}", f"sim_run_dir={slow}")

@@ -26,9 +26,9 @@ def test_the_stage_simulates_and_attributes_with_it(
     path = run(config, HydraRecord("vidur_sim", "", []))
     assert path != sim
     assert json.loads((path / "run_meta.json").read_text())["predictor"] == "stock"
-    of_real = read_table(real / ITERATION_METRICS.filename, ITERATION_METRICS)
-    simulated = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+    of_real = read_table(real, ITERATION_METRICS)
+    simulated = read_table(path, ITERATION_METRICS)
     assert simulated["num_prefill_tokens"].sum() == of_real["num_prefill_tokens"].sum()
-    predicted = read_table(path / REAL_ITERATIONS.filename, REAL_ITERATIONS)
+    predicted = read_table(path, REAL_ITERATIONS)
     assert predicted["iteration_id"].tolist() == of_real["iteration_id"].tolist()
     assert (predicted["predicted_ns"] > 0).all()

@@ -82,9 +82,9 @@ def write_run(
             tokens.append((request_id, index, time, latency))
     types = {name: "Int64" for name in REQUEST_COLUMNS if name.endswith(("_ns", "_preemptions"))}
     frame = pd.DataFrame(requests, columns=list(REQUEST_COLUMNS)).astype(types)
-    write_table(path / REQUEST_METRICS.filename, frame[list(REQUEST_METRICS.required)] if foreign else frame)
+    write_table(path, REQUEST_METRICS, frame[list(REQUEST_METRICS.required)] if foreign else frame)
     token_frame = pd.DataFrame(tokens, columns=list(TOKEN_METRICS.required)).astype("Int64")
-    write_table(path / TOKEN_METRICS.filename, token_frame)
+    write_table(path, TOKEN_METRICS, token_frame)
     content = {"run_type": run_type, "run_id": path.name, "workload_sha256": WORKLOAD_SHA256, **meta}
     known = {key: value for key, value in content.items() if value is not None}
     (path / RUN_META).write_text(json.dumps(known), encoding="utf-8")

@@ -42,9 +42,8 @@ def test_a_table_survives_the_round_trip(rows: list[tuple[str, int]]) -> None:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "t.csv"
-        write_table(path, frame)
-        back = read_table(path, TRACE_LENGTHS)
+        write_table(Path(folder), TRACE_LENGTHS, frame)
+        back = read_table(Path(folder), TRACE_LENGTHS)
     assert back.to_dict("list") == frame.to_dict("list")
 
 
@@ -57,10 +56,9 @@ def test_missing_values_are_empty_fields_never_zero(tmp_path: Path) -> None:
             "token_latency_ns": pd.array([pd.NA, 4], dtype="Int64"),
         }
     )
-    path = tmp_path / "t.csv"
-    write_table(path, frame)
+    path = write_table(tmp_path, TOKEN_METRICS, frame)
     assert path.read_text().splitlines()[1] == "0,0,5,"
-    assert read_table(path, TOKEN_METRICS)["token_latency_ns"].isna().tolist() == [True, False]
+    assert read_table(tmp_path, TOKEN_METRICS)["token_latency_ns"].isna().tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ def test_missing_values_are_empty_fields_never_zero(tmp_path: Path) -> None:
 def test_a_damaged_table_is_refused_in_one_line_that_names_it(tmp_path: Path, text: str, complaint: str) -> None:
     path = lengths_file(tmp_path, text)
     with pytest.raises(ArtifactError) as caught:
-        read_table(path, TRACE_LENGTHS)
+        read_table(tmp_path, TRACE_LENGTHS)
     assert complaint in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -85,7 +83,7 @@ def test_a_damaged_table_is_refused_in_one_line_that_names_it(tmp_path: Path, te
 
 def test_a_missing_table_says_so(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot read"):
-        read_table(tmp_path / "absent.csv", REQUEST_METRICS)
+        read_table(tmp_path, REQUEST_METRICS)
 
 
 def test_a_directory_without_its_metadata_is_refused(tmp_path: Path) -> None:

@@ -127,8 +127,8 @@ def test_tables_survive_the_round_trip_to_disk(tmp_path: Path) -> None:
         (TOKEN_METRICS, metrics.tokens),
         (ITERATION_METRICS, metrics.iterations),
     ):
-        write_table(tmp_path / table.filename, frame)
-        back = read_table(tmp_path / table.filename, table)
+        write_table(tmp_path, table, frame)
+        back = read_table(tmp_path, table)
         assert back.columns.tolist() == frame.columns.tolist()
         for name in frame:
             assert [str(v) for v in back[name].fillna(-1)] == [str(v) for v in frame[name].fillna(-1)], name

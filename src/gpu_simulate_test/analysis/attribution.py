@@ -14,7 +14,7 @@ import pandas as pd
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.samples import Floats, Ints, ints
-from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, read_table
+from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, find_table, read_table
 
 KINDS = ("prefill", "decode", "mixed")
 PARTS = (
@@ -94,13 +94,12 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     Attribution or str
         A sentence that says what is missing, when something is.
     """
-    path = sim.path / REAL_ITERATIONS.filename
     if real.iterations is None or real.iterations.empty:
         return f"No attribution: {real.path} has no iteration records."
-    if not (path.is_file() and (sim.path / AT_REAL_SPEED.filename).is_file()):
+    if not (find_table(sim.path, REAL_ITERATIONS) and find_table(sim.path, AT_REAL_SPEED)):
         return NEEDS.format(path=real.path)
     iterations = real.iterations.sort_values("start_time_ns", kind="stable", ignore_index=True)
-    predicted = read_table(path, REAL_ITERATIONS).set_index("iteration_id")["predicted_ns"]
+    predicted = read_table(sim.path, REAL_ITERATIONS).set_index("iteration_id")["predicted_ns"]
     same_ids = predicted.index.is_unique and set(predicted.index) == set(iterations["iteration_id"])
     if not same_ids or not _made_from(real, sim):
         return "No attribution: the predicted iterations are not those of this real run. " + NEEDS.format(
@@ -115,7 +114,7 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     latencies, other = comparison.real.latencies, comparison.sim.latencies
     arrival = ints(latencies["arrival_time_ns"])
     submit = _submit_times(real, latencies, arrival)
-    then = read_table(sim.path / AT_REAL_SPEED.filename, AT_REAL_SPEED).set_index("request_id")
+    then = read_table(sim.path, AT_REAL_SPEED).set_index("request_id")
     then = then.loc[latencies["request_id"]]
     per_request = {}
     for metric in METRICS:

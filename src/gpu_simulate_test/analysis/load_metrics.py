@@ -1,13 +1,13 @@
 """Read the metrics of a run and refuse what contradicts itself; real and simulated runs alike.
 
 Of a real run and of a simulated one compare-runs needs, of each request, the columns that its table must have and
-``completion_time_ns``, and of each token ``request_id``, ``token_index``, ``token_time_ns``; ``token_latency_ns`` is only
-held against them.
+``completion_time_ns``, and of each token ``request_id``, ``token_index``, ``token_time_ns``; ``token_latency_ns`` is
+only held against them.
 
 Of a further simulation with noise (``samples/<number>/``) it needs less: the request table, and ``tbt_quantiles.csv``
-(`gpu_simulate_test.io.tables.TBT_QUANTILES`) in place of the tokens: ``level``, 0 to 1 in steps of 0.001 so that P50, P90
-and P99 are among them, and ``token_latency_ns``, the quantile of the run's times between tokens (linear interpolation).
-The mean TBT follows from the requests. Token tables of a sample are read where they are there.
+(`gpu_simulate_test.io.tables.TBT_QUANTILES`) in place of the tokens: ``level``, 0 to 1 in steps of 0.001 so that P50,
+P90 and P99 are among them, and ``token_latency_ns``, the quantile of the run's times between tokens (linear
+interpolation). The mean TBT follows from the requests. Token tables of a sample are read where they are there.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,14 @@ import pandas as pd
 
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta
-from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, SAMPLES, TOKEN_METRICS, read_table
+from gpu_simulate_test.io.tables import (
+    ITERATION_METRICS,
+    REQUEST_METRICS,
+    SAMPLES,
+    TOKEN_METRICS,
+    find_table,
+    read_table,
+)
 
 STAGE_OF_TYPE = {"real": "real-bench", "vidur": "vidur-sim"}
 # The order in which they happen: each is at or after the one before it.
@@ -96,8 +103,8 @@ def load_run(path: Path, run_type: str) -> Run:
     advice = f"run {_stage(run_type)} again"
     requests, tokens, missing = _load_tables(_Check(path, advice))
     iterations = None
-    if (path / ITERATION_METRICS.filename).is_file():
-        iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+    if find_table(path, ITERATION_METRICS):
+        iterations = read_table(path, ITERATION_METRICS)
     else:
         missing.append(f"iteration records (no {ITERATION_METRICS.filename})")
     samples = [
@@ -160,7 +167,7 @@ class _Check:
 
 def _read_requests(check: _Check) -> tuple[pd.DataFrame, list[str]]:
     """Read the request table, warm-up still in it, by ascending id; and the figures it cannot give."""
-    frame = read_table(check.path / REQUEST_METRICS.filename, REQUEST_METRICS)
+    frame = read_table(check.path, REQUEST_METRICS)
     frame = frame.sort_values("request_id", kind="stable", ignore_index=True)
     name, ids = REQUEST_METRICS.filename, frame["request_id"]
     if frame.empty:
@@ -178,7 +185,7 @@ def _read_requests(check: _Check) -> tuple[pd.DataFrame, list[str]]:
 def _read_tokens(check: _Check, requests: pd.DataFrame) -> pd.DataFrame:
     """Read the tokens of the ok requests in order; `requests` still holds warm-up."""
     name = TOKEN_METRICS.filename
-    tokens = read_table(check.path / name, TOKEN_METRICS)
+    tokens = read_table(check.path, TOKEN_METRICS)
     known, ids = requests["request_id"].to_numpy(), tokens["request_id"].to_numpy()
     position = np.minimum(np.searchsorted(known, ids), len(known) - 1)
     check.refuse(known[position] != ids, ids, "tokens of an unknown request", name)

@@ -33,8 +33,8 @@ from gpu_simulate_test.analysis.verdict import (
     WITHIN_FLOOR,
     WITHIN_TOLERANCE,
 )
+from gpu_simulate_test.io.comparison_tables import ATTRIBUTION, GATES, PER_REQUEST, PERCENTILES, SLO
 from gpu_simulate_test.io.run_dir import RunDir
-from gpu_simulate_test.io.tables import write_table
 
 NAMES = {"ttft": "TTFT", "tbt": "TBT", "tpot": "TPOT", "e2e": "E2E", "e2e_per_token": "E2E / token"}
 _TEMPLATE = "report.html.j2"
@@ -64,14 +64,14 @@ def write_report(assessment: Assessment, real: Run, sim: Run, run: RunDir, plots
     MachineError
         The directory cannot be written.
     """
-    write_table(run.path / "percentiles.csv", assessment.comparison.percentiles)
-    write_table(run.path / "per_request.csv", assessment.comparison.per_request)
-    write_table(run.path / "gates.csv", assessment.gates)
+    run.write_table(PERCENTILES, assessment.comparison.percentiles)
+    run.write_table(PER_REQUEST, assessment.comparison.per_request)
+    run.write_table(GATES, assessment.gates)
     if len(assessment.slo):
-        write_table(run.path / "slo.csv", assessment.slo)
+        run.write_table(SLO, assessment.slo)
     falls: dict[str, go.Figure] = {}
     if isinstance(assessment.attribution, Attribution):
-        write_table(run.path / "attribution.csv", assessment.attribution.table())
+        run.write_table(ATTRIBUTION, assessment.attribution.table())
         falls = waterfalls(assessment.attribution)
     run.write_text("trace.json", trace_json(real, sim))
     context = _context(assessment, real, sim)

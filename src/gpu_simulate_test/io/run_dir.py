@@ -41,9 +41,11 @@ class RunDir:
         """Write a text artifact that may be too long to be held whole."""
         write_lines(self.path / name, lines)
 
-    def write_table(self, table: Table, frame: pd.DataFrame) -> None:
-        """Write a contract table."""
-        write_table(self.path / table.filename, frame)
+    def write_table(
+        self, table: Table, frames: pd.DataFrame | Iterable[pd.DataFrame], *, num_rows: int | None = None
+    ) -> None:
+        """Write a table of the contract; see `gpu_simulate_test.io.tables.write_table`."""
+        write_table(self.path, table, frames, num_rows=num_rows)
 
     def finish(self, meta: dict[str, Any], filename: str = RUN_META) -> None:
         """Write the metadata file: the directory is complete from here on."""

@@ -1,140 +1,160 @@
-"""The CSV tables that pass between stages: their columns, and strict reading and writing.
+"""The tables that pass between stages.
 
 Times are integer nanoseconds relative to the run's start. A missing value is an empty field.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
-
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
-from gpu_simulate_test.errors import ArtifactError
-from gpu_simulate_test.io.files import write_atomic
+from gpu_simulate_test.io.table_files import BOOL, FLOAT, INT, STR, Table, column, find_table, read_table, write_table
 
-INT, STR, BOOL, FLOAT = pa.int64(), pa.string(), pa.bool_(), pa.float64()
-
-
-@dataclass(frozen=True)
-class Table:
-    """A CSV contract.
-
-    Attributes
-    ----------
-    filename : str
-        Name inside a run directory.
-    required : dict of str to pyarrow type
-        Columns every such file has; a foreign run may have only these.
-    optional : dict of str to pyarrow type
-        Columns our own stages add.
-    nullable : frozenset of str
-        Columns that may hold an empty field.
-    """
-
-    filename: str
-    required: dict[str, pa.DataType]
-    optional: dict[str, pa.DataType]
-    nullable: frozenset[str] = frozenset()
-
-    @property
-    def types(self) -> dict[str, pa.DataType]:
-        """All known columns with their types."""
-        return self.required | self.optional
-
+__all__ = ["Table", "find_table", "read_table", "write_table"]  # and the tables
 
 TRACE_LENGTHS = Table(
-    "trace_lengths.csv",
-    {"request_id": INT, "prompt_id": STR, "num_prefill_tokens": INT, "num_decode_tokens": INT},
-    {},
+    "trace_lengths",
+    "One row a request. Always a CSV: its bytes are part of the workload's hash.",
+    pa.schema(
+        [
+            column("request_id", INT, "0 to N-1, in order; request i has line i of `prompts.jsonl`"),
+            column("prompt_id", STR, "as there"),
+            column("num_prefill_tokens", INT, "prompt tokens, >= 1"),
+            column("num_decode_tokens", INT, "output tokens asked for, >= 1"),
+        ]
+    ),
 )
-TRACE_INTERVALS = Table("trace_intervals.csv", {"request_id": INT, "inter_arrival_ns": INT, "arrival_time_ns": INT}, {})
+TRACE_INTERVALS = Table(
+    "trace_intervals",
+    "One row a request. Always a CSV, as `trace_lengths.csv`.",
+    pa.schema(
+        [
+            column("request_id", INT, "0 to N-1, in order"),
+            column("inter_arrival_ns", INT, "gap before this request, >= 0; 0 for the first"),
+            column("arrival_time_ns", INT, "sum of the gaps so far"),
+        ]
+    ),
+)
 REQUEST_METRICS = Table(
-    "request_metrics.csv",
-    {
-        "request_id": INT,
-        "arrival_time_ns": INT,
-        "first_token_time_ns": INT,
-        "ttft_ns": INT,
-        "num_prefill_tokens": INT,
-        "num_decode_tokens": INT,
-        "num_decode_tokens_actual": INT,
-        "status": STR,
-    },
-    {
-        "submit_time_ns": INT,
-        "first_scheduled_time_ns": INT,
-        "completion_time_ns": INT,
-        "num_preemptions": INT,
-        "error_type": STR,
-        "error_msg": STR,
-        "is_warmup": BOOL,
-        "backend": STR,
-    },
-    frozenset(
+    "request_metrics",
+    "One row for every request, real and simulated alike.",
+    pa.schema(
+        [
+            column("request_id", INT, "joins the workload and the token metrics"),
+            column("arrival_time_ns", INT, "scheduled arrival, from the workload"),
+            column("submit_time_ns", INT, "when the engine was handed the request; simulated: the arrival", null=True),
+            column("first_scheduled_time_ns", INT, "start of the first iteration that held it", null=True),
+            column("first_token_time_ns", INT, "end of the iteration that made its first output token", null=True),
+            column("ttft_ns", INT, "`first_token_time_ns` - `arrival_time_ns`", null=True),
+            column("completion_time_ns", INT, "end of the iteration that made its last output token", null=True),
+            column("num_prefill_tokens", INT, "prompt tokens"),
+            column("num_decode_tokens", INT, "output tokens asked for"),
+            column("num_decode_tokens_actual", INT, "as made: fewer after an early stop or a failure"),
+            column("num_preemptions", INT, "times its cache was taken away", null=True),
+            column("status", STR, "`ok` or `error`"),
+            column("error_type", STR, "of a failed request: the kind of failure; else empty", null=True),
+            column("error_msg", STR, "of a failed request: what went wrong; else empty", null=True),
+            column("is_warmup", BOOL, "`true`: kept out of every statistic. Our own runs write no warm-up rows"),
+            column("backend", STR, "what served: the engine's name, `recorded`, or `vidur`"),
+        ]
+    ),
+    optional=frozenset(
         {
             "submit_time_ns",
             "first_scheduled_time_ns",
-            "first_token_time_ns",
-            "ttft_ns",
             "completion_time_ns",
             "num_preemptions",
             "error_type",
             "error_msg",
+            "is_warmup",
+            "backend",
         }
     ),
+    large=True,
 )
-REQUEST_COLUMNS = (
-    "request_id",
-    "arrival_time_ns",
-    "submit_time_ns",
-    "first_scheduled_time_ns",
-    "first_token_time_ns",
-    "ttft_ns",
-    "completion_time_ns",
-    "num_prefill_tokens",
-    "num_decode_tokens",
-    "num_decode_tokens_actual",
-    "num_preemptions",
-    "status",
-    "error_type",
-    "error_msg",
-    "is_warmup",
-    "backend",
-)
+REQUEST_COLUMNS = REQUEST_METRICS.columns
 TOKEN_METRICS = Table(
-    "token_metrics.csv",
-    {"request_id": INT, "token_index": INT, "token_time_ns": INT, "token_latency_ns": INT},
-    {"token_id": INT, "iteration_id": INT},
-    frozenset({"token_latency_ns", "token_id", "iteration_id"}),
+    "token_metrics",
+    "One row for every output token of an `ok` request.",
+    pa.schema(
+        [
+            column("request_id", INT, "joins the request metrics"),
+            column("token_index", INT, "from 0, without gaps"),
+            column("token_time_ns", INT, "end of the iteration that made it; never decreasing within a request"),
+            column("token_latency_ns", INT, "since the previous token; empty at token_index 0", null=True),
+            column("token_id", INT, "in the vocabulary; real runs only", null=True),
+            column("iteration_id", INT, "the iteration that made it", null=True),
+        ]
+    ),
+    optional=frozenset({"token_id", "iteration_id"}),
+    large=True,
 )
+# What an iteration's time depends on.
+COMPOSITION_COLUMNS = (
+    column("num_prefill_tokens", INT, "prompt tokens processed"),
+    column("num_prefill_seqs", INT, "requests whose prompt was processed, a last chunk included"),
+    column("num_decode_seqs", INT, "requests that decoded, one token each"),
+    column("kv_tokens_prefill", INT, "cached tokens that the prompt chunks attend to"),
+    column("kv_tokens_decode", INT, "cached tokens that the decoding requests attend to"),
+    column("prefill_pairs", INT, "query-key pairs of the prompt chunks: the sum of `q x (cached + q)` over them"),
+    column("max_kv_decode", INT, "cached tokens of the decoding request that has most"),
+)
+_IN_PROFILE = column("in_profile", BOOL, "every quantity lies within the profiled minimum and maximum")
 ITERATION_METRICS = Table(
-    "iteration_metrics.csv",
-    {
-        "iteration_id": INT,
-        "start_time_ns": INT,
-        "end_time_ns": INT,
-        "num_prefill_tokens": INT,
-        "num_prefill_seqs": INT,
-        "num_decode_seqs": INT,
-        "kv_tokens_prefill": INT,
-        "kv_tokens_decode": INT,
-        "num_preempted": INT,
-    },
-    {"prefill_pairs": INT, "max_kv_decode": INT, "predicted_ns": INT, "in_profile": BOOL},
+    "iteration_metrics",
+    "One row for every engine step. Optional in another tool's run.",
+    pa.schema(
+        [
+            column("iteration_id", INT, "from 0"),
+            column("start_time_ns", INT, "when the engine began it"),
+            column("end_time_ns", INT, "when its tokens were there"),
+            *COMPOSITION_COLUMNS,
+            column("num_preempted", INT, "requests whose cache was taken away"),
+            column("predicted_ns", INT, "simulated runs: the predicted time of the iteration"),
+            _IN_PROFILE,
+        ]
+    ),
+    optional=frozenset({"prefill_pairs", "max_kv_decode", "predicted_ns", "in_profile"}),
+    large=True,
 )
 
-# In a simulated run: a folder for each further simulation with noise, with its request and token metrics.
+# In a simulated run: a folder for each further simulation with noise, with its requests and times between tokens.
 SAMPLES = "samples"
-# Of each of these, in place of its tokens: the quantiles of its times between tokens, 1,001 evenly spaced levels.
-TBT_QUANTILES = Table("tbt_quantiles.csv", {"level": FLOAT, "token_latency_ns": FLOAT}, {})
-# In a simulated run: the predictor's time of each iteration of the real run it was given.
-REAL_ITERATIONS = Table("real_iterations.csv", {"iteration_id": INT, "predicted_ns": INT, "in_profile": BOOL}, {})
-# And its requests in a simulation whose iterations are as much slower than predicted as that run's were at the time.
+TBT_QUANTILES = Table(
+    "tbt_quantiles",
+    "Of a simulation with noise, in place of its tokens: the quantiles of its times between tokens, 1,001 evenly "
+    "spaced levels.",
+    pa.schema(
+        [
+            column("level", FLOAT, "from 0 to 1"),
+            column("token_latency_ns", FLOAT, "that this share of them does not exceed"),
+        ]
+    ),
+)
+REAL_ITERATIONS = Table(
+    "real_iterations",
+    "In a simulated run that was given `real_run_dir`, one row for every iteration of that real run. Absent where the "
+    "real run has no iteration records, or none with every composition column.",
+    pa.schema(
+        [
+            column("iteration_id", INT, "of the real run"),
+            column("predicted_ns", INT, "by the predictor of the simulation, `machine_speed` included"),
+            _IN_PROFILE,
+        ]
+    ),
+    large=True,
+)
 AT_REAL_SPEED = Table(
-    "at_real_speed.csv", {"request_id": INT, "first_token_time_ns": INT, "completion_time_ns": INT}, {}
+    "at_real_speed",
+    "Beside `real_iterations.csv`: the requests of one more simulation, in which an iteration takes as much longer "
+    "than predicted as that real run's iterations, with the time to the next one, did at the same time since its "
+    "start.",
+    pa.schema(
+        [
+            column("request_id", INT, "joins the request metrics"),
+            column("first_token_time_ns", INT, "end of the iteration that made its first output token"),
+            column("completion_time_ns", INT, "end of the iteration that made its last output token"),
+        ]
+    ),
+    large=True,
 )
 
 
@@ -163,67 +183,3 @@ def share_outside_profile(iterations: pd.DataFrame) -> float:
     """Share of the time of simulated iterations that the profile does not cover; they are the longest ones mostly."""
     took = iterations["end_time_ns"] - iterations["start_time_ns"]
     return float(took[~iterations["in_profile"]].sum() / took.sum())
-
-
-def write_table(path: Path, frames: pd.DataFrame | Iterable[pd.DataFrame]) -> None:
-    """Write a frame, or several of the same columns one after another, as CSV atomically.
-
-    A header, text in quotes, a missing value empty. There must be one frame at least.
-    """
-    pieces = iter([frames] if isinstance(frames, pd.DataFrame) else frames)
-    options = pacsv.WriteOptions(quoting_style="needed", quoting_header="none")
-
-    def write(stream: BinaryIO) -> None:
-        first = pa.Table.from_pandas(next(pieces), preserve_index=False)
-        with pacsv.CSVWriter(stream, first.schema, write_options=options) as writer:
-            writer.write_table(first)
-            for piece in pieces:
-                writer.write_table(pa.Table.from_pandas(piece, schema=first.schema, preserve_index=False))
-
-    write_atomic(path, write)
-
-
-def read_table(path: Path, table: Table) -> pd.DataFrame:
-    """Read a CSV under its contract.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Known columns only, in file order; nullable integers as ``Int64``.
-
-    Raises
-    ------
-    ArtifactError
-        Missing, truncated, a required column absent, a value of the wrong type, or an empty field
-        where none may be.
-    """
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, 2)
-            size = stream.tell()
-            stream.seek(max(0, size - 1))
-            complete = stream.read() == b"\n"
-    except OSError as error:
-        raise ArtifactError(f"cannot read: {path}: {error.strerror}; run the stage that writes it") from error
-    if not complete:
-        raise ArtifactError(f"truncated, its last line is unfinished: {path}; run the stage that writes it again")
-    try:
-        arrow = pacsv.read_csv(
-            path,
-            parse_options=pacsv.ParseOptions(newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(column_types=table.types, strings_can_be_null=True),
-        )
-    except pa.ArrowInvalid as error:
-        raise ArtifactError(f"malformed CSV: {path}: {str(error).splitlines()[0]}") from error
-    missing = [name for name in table.required if name not in arrow.column_names]
-    if missing:
-        raise ArtifactError(f"columns missing: {path}: {', '.join(missing)}")
-    arrow = arrow.select([name for name in arrow.column_names if name in table.types])
-    for name in arrow.column_names:
-        if name not in table.nullable and arrow[name].null_count:
-            raise ArtifactError(f"empty field: {path}: column {name}")
-    frame: pd.DataFrame = arrow.to_pandas()
-    for name in arrow.column_names:
-        if name in table.nullable and table.types[name] == INT:
-            frame[name] = arrow[name].to_pandas(types_mapper={INT: pd.Int64Dtype()}.get)
-    return frame

@@ -102,8 +102,8 @@ def load_workload(path: Path, model_id: str) -> Workload:
     meta = read_run_meta(path, WORKLOAD_META)
     if meta.get("model") != model_id:
         raise ArtifactError(f"workload of another model: {path}: made for {meta.get('model')}, not {model_id}")
-    lengths = read_table(path / TRACE_LENGTHS.filename, TRACE_LENGTHS)
-    intervals = read_table(path / TRACE_INTERVALS.filename, TRACE_INTERVALS)
+    lengths = read_table(path, TRACE_LENGTHS)
+    intervals = read_table(path, TRACE_INTERVALS)
     ids = np.arange(len(lengths))
     if not np.array_equal(lengths["request_id"], ids):
         raise ArtifactError(f"request ids are not 0..N-1: {path / TRACE_LENGTHS.filename}; run workload-spec again")

@@ -1,23 +1,19 @@
 """The bundle: a profile's tables on disk."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gpu_simulate_test.config.schema import StageConfig
-from gpu_simulate_test.engine import COMPOSITION
 from gpu_simulate_test.errors import ArtifactError
-from gpu_simulate_test.io.files import read_json, write_atomic
+from gpu_simulate_test.io.files import read_json
+from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, KERNELS, MLP, NOISE
+from gpu_simulate_test.io.tables import Table, find_table, read_table
 from gpu_simulate_test.latency.kernels import Kernels
 
 PROFILE_META = "profile_meta.json"
-MLP, ATTENTION = "mlp.csv", "attention.csv"
-# Either whole iterations, measured on the engine, or the kernels that a recorded profile has.
-ITERATION = "iteration.csv"
-NOISE = "noise.csv"
-KERNELS = {field.name: f"kernels_{field.name}.csv" for field in fields(Kernels)}
 
 # What a profile is valid for: the simulated settings must be the profiled ones.
 IDENTITY = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_threads", "num_layers")
@@ -68,28 +64,19 @@ def read_bundle(path: Path) -> Profile:
     if not (path / PROFILE_META).is_file():
         raise ArtifactError(f"incomplete profile (no {PROFILE_META}): {path}; run vidur-profile again")
     iteration, noise, kernels = None, None, None
-    if (path / KERNELS["attention"]).is_file():
-        kernels = Kernels(**{name: _read(path / file, name == "skew") for name, file in KERNELS.items()})
+    # Either whole iterations, measured on the engine, or the kernels that a recorded profile has.
+    if find_table(path, KERNELS["attention"]):
+        kernels = Kernels(**{name: _read(path, table, may_be_empty=name == "skew") for name, table in KERNELS.items()})
     else:
-        iteration, noise = _read(path / ITERATION), _read(path / NOISE)
-        if missing := [name for name in COMPOSITION if name not in iteration]:
-            raise ArtifactError(f"columns missing: {path / ITERATION}: {', '.join(missing)}; run vidur-profile again")
+        iteration, noise = _read(path, ITERATION), _read(path, NOISE)
     meta, mlp, attention = read_json(path / PROFILE_META), None, None
     if meta.get("operators", {}).get("points", 1):
-        mlp, attention = _read(path / MLP), _read(path / ATTENTION)
+        mlp, attention = _read(path, MLP), _read(path, ATTENTION)
     return Profile(path, meta, mlp, attention, iteration, noise, kernels)
 
 
-def write_profile_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table of the bundle."""
-    write_atomic(path, lambda stream: stream.write(frame.to_csv(index=False).encode()))
-
-
-def _read(path: Path, may_be_empty: bool = False) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"cannot read profile table: {path}: {error}; run vidur-profile again") from error
-    if (frame.empty and not may_be_empty) or frame.isna().to_numpy().any():
-        raise ArtifactError(f"incomplete profile table: {path}; run vidur-profile again")
+def _read(path: Path, table: Table, *, may_be_empty: bool = False) -> pd.DataFrame:
+    frame = read_table(path, table)
+    if frame.empty and not may_be_empty:
+        raise ArtifactError(f"no rows: {path / table.filename}; run vidur-profile again")
     return frame

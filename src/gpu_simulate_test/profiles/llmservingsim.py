@@ -12,19 +12,13 @@ import pandas as pd
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.files import write_json
+from gpu_simulate_test.io.profile_tables import ATTENTION, KERNELS, MLP
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
+from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.latency.kernels import KernelModel, Kernels
 from gpu_simulate_test.latency.operators import OperatorModel
-from gpu_simulate_test.profiles.bundle import (
-    ATTENTION,
-    KERNELS,
-    MLP,
-    PROFILE_META,
-    bundle_dir,
-    identity,
-    write_profile_table,
-)
+from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
 
 # Vidur's operator: the layers that make it up. Norms there include the residual addition.
 _OPERATORS = {
@@ -76,9 +70,9 @@ def import_profile(config: VidurProfileConfig, root: Path, run: RunDir) -> None:
     mlp, attention, kernels = read_recorded_profile(source)
     bundle = bundle_dir(run.path, config.hardware.vidur_device, config.model.id)
     bundle.mkdir(parents=True)
-    tables = {MLP: mlp, ATTENTION: attention} | {file: getattr(kernels, name) for name, file in KERNELS.items()}
-    for name, frame in tables.items():
-        write_profile_table(bundle / name, frame)
+    tables = {MLP: mlp, ATTENTION: attention} | {table: getattr(kernels, name) for name, table in KERNELS.items()}
+    for table, frame in tables.items():
+        write_table(bundle, table, frame)
     reach = KernelModel(OperatorModel(mlp, attention, config.model.num_layers), kernels).high()
     meta = {
         "schema_version": SCHEMA_VERSION,
@@ -87,7 +81,7 @@ def import_profile(config: VidurProfileConfig, root: Path, run: RunDir) -> None:
         "created_at": now(),
         **git_state(),
         "reach": reach,
-        "points": {name: len(frame) for name, frame in tables.items()},
+        "points": {table.filename: len(frame) for table, frame in tables.items()},
         "how": "kernel times measured by somebody else; whole iterations were not, so nothing is held out",
     }
     write_json(bundle / PROFILE_META, meta)
@@ -96,7 +90,7 @@ def import_profile(config: VidurProfileConfig, root: Path, run: RunDir) -> None:
         "",
         f"- source: {source.name}",
         f"- root: {root.name}",
-        *(f"- {name}: {len(frame)} points" for name, frame in tables.items()),
+        *(f"- {table.filename}: {len(frame)} points" for table, frame in tables.items()),
         "- predictor not checked on held-out iterations: none were recorded",
     ]
     if kernels.skew.empty:

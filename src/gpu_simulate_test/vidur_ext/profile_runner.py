@@ -13,21 +13,14 @@ from tqdm import tqdm
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, Operators, ProfilableEngine
 from gpu_simulate_test.io.files import read_json, write_json
+from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, MLP, NOISE
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
 from gpu_simulate_test.io.run_dir import RunDir
+from gpu_simulate_test.io.tables import Table, write_table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.operators import OperatorModel
 from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
-from gpu_simulate_test.profiles.bundle import (
-    ATTENTION,
-    ITERATION,
-    MLP,
-    NOISE,
-    PROFILE_META,
-    bundle_dir,
-    identity,
-    write_profile_table,
-)
+from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
 from gpu_simulate_test.profiles.bursts import (
     Episode,
     Measured,
@@ -93,7 +86,7 @@ def profile(
     reach = reach_of(workload, info)
     log.info("profiling %s: batches up to %s", info.name, asdict(reach))
     operators = engine.operators()
-    tables: dict[str, pd.DataFrame] = {}
+    tables: dict[Table, pd.DataFrame] = {}
     operator_meta: dict[str, Any] = {"points": 0}
     if operators is not None:
         tables, operator_meta = _profile_operators(config, operators, reach, info)
@@ -107,8 +100,8 @@ def profile(
     model = OperatorModel(tables[MLP], tables[ATTENTION], config.model.num_layers) if tables else None
     predictors = Predictors.fit(model, iteration)
     tables |= {ITERATION: iteration, NOISE: noise_record(table, predictors.predict_table(table))}
-    for name, frame in tables.items():
-        write_profile_table(bundle / name, frame)
+    for kind, frame in tables.items():
+        write_table(bundle, kind, frame)
     without = Predictors.fit(model, iteration_table(table[~held_out], speed))
     check = _check(without, iteration_table(table[held_out], speed))
     meta = {
@@ -143,7 +136,7 @@ def profile(
 
 def _profile_operators(
     config: VidurProfileConfig, operators: Operators, reach: Reach, info: EngineInfo
-) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+) -> tuple[dict[Table, pd.DataFrame], dict[str, Any]]:
     points = operator_points(operators, reach)
     timer = time_operators(points, operators, config.vidur.profiling.repeats)
     timings = list(tqdm(timer, total=len(points), desc="vidur-profile operators", unit="point"))

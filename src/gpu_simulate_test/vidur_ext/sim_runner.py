@@ -75,14 +75,14 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
         raise ArtifactError(f"real run of another workload: {path}; it served {meta.get('workload_dir')}")
     if "engine" not in meta:
         raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out")
-    requests = read_table(path / REQUEST_METRICS.filename, REQUEST_METRICS)
+    requests = read_table(path, REQUEST_METRICS)
     # A request that failed in the real run has no length to learn from: it is simulated as asked.
     actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
     repeats = [read_run_meta(one) for one in repeat_dirs(path, meta)]
     bursts = [repeat["reference_ns"] for repeat in repeats if "reference_ns" in repeat]
     iterations = None
     if meta.get("backend") != "recorded":
-        iterations = read_table(path / ITERATION_METRICS.filename, ITERATION_METRICS)
+        iterations = read_table(path, ITERATION_METRICS)
         if not set(COMPOSITION) <= set(iterations):  # written before a column was added
             iterations = None
     done = requests[requests["status"] == "ok"]
@@ -252,9 +252,9 @@ def _with_noise(predict: Step, noise: Noise, offset: int) -> Step:
 def _write_tables(folder: Path, workload: Workload, line: Timeline) -> tuple[pd.DataFrame, np.ndarray]:
     """Write a simulation's request and token metrics; the first of them, and `latency_percentiles`."""
     requests = _request_table(workload, line)
-    write_table(folder / REQUEST_METRICS.filename, requests)
+    write_table(folder, REQUEST_METRICS, requests)
     latencies: list[np.ndarray] = []
-    write_table(folder / TOKEN_METRICS.filename, _token_tables(line, latencies))
+    write_table(folder, TOKEN_METRICS, _token_tables(line, latencies), num_rows=int(line.token_counts().sum()))
     return requests, latency_percentiles(requests, np.concatenate(latencies))
 
 

@@ -11,8 +11,10 @@ from vidur.entities.batch import Batch
 from vidur.execution_time_predictor.random_forrest_execution_time_predictor import RandomForrestExecutionTimePredictor
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.io.profile_tables import ATTENTION, MLP
+from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.latency.operators import COMPUTE_OPS
-from gpu_simulate_test.profiles.bundle import ATTENTION, MLP, Profile
+from gpu_simulate_test.profiles.bundle import Profile
 from gpu_simulate_test.vidur_ext.simulation import SimSettings, cache_config, replica_config
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,12 @@ class StockPredictor(RandomForrestExecutionTimePredictor):
             super().__init__(predictor_config, replica, cache)
 
     def _get_input_files(self) -> tuple[str, str, str, str]:
-        return str(self._tables / MLP), str(self._tables / ATTENTION), "", ""  # one device: no network tables
+        return (
+            str(self._tables / MLP.filename),
+            str(self._tables / ATTENTION.filename),
+            "",
+            "",
+        )  # one device: no network tables
 
     def _load_predictions_from_hf(self) -> Any:
         return self._predict_from_models(self._train_models())  # what Vidur does when the hub has none
@@ -121,8 +128,8 @@ def _write_tables(profile: Profile, model: Any, block_size: int, path: Path) -> 
     }
     of_attention = {"n_q_head": model.num_q_heads, "block_size": block_size}
     assert profile.mlp is not None and profile.attention is not None
-    profile.mlp.assign(**both, **of_mlp).to_csv(path / MLP, index=False)
-    profile.attention.assign(**both, **of_attention).to_csv(path / ATTENTION, index=False)
+    write_table(path, MLP, profile.mlp.assign(**both, **of_mlp))
+    write_table(path, ATTENTION, profile.attention.assign(**both, **of_attention))
 
 
 def _rounded_up(value: int, step: int) -> int:

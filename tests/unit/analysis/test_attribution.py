@@ -63,9 +63,9 @@ def serve(path: Path, kind: str, engine: VirtualEngine, arrivals: Sequence[int],
     recording = replay(engine, requests_of(lengths), workload.arrival_time_ns, engine.clock)
     metrics = build_metrics(workload, recording, "virtual")
     path.mkdir()
-    write_table(path / REQUEST_METRICS.filename, metrics.requests)
-    write_table(path / TOKEN_METRICS.filename, metrics.tokens)
-    write_table(path / ITERATION_METRICS.filename, metrics.iterations)
+    write_table(path, REQUEST_METRICS, metrics.requests)
+    write_table(path, TOKEN_METRICS, metrics.tokens)
+    write_table(path, ITERATION_METRICS, metrics.iterations)
     (path / "run_meta.json").write_text(json.dumps({"run_type": kind, "workload_sha256": WORKLOAD_SHA256}))
     return load_run(path, kind)
 
@@ -76,7 +76,7 @@ def write_predictions(folder: Path, real: Run, predict: Cost) -> None:
     rows = real.iterations.to_dict("records")
     times = [predict(Composition(**{name: row[name] for name in names})) for row in rows]
     table = pd.DataFrame({"iteration_id": real.iterations["iteration_id"], "predicted_ns": times, "in_profile": True})
-    write_table(folder / REAL_ITERATIONS.filename, table)
+    write_table(folder, REAL_ITERATIONS, table)
 
 
 def write_at_real_speed(
@@ -86,7 +86,7 @@ def write_at_real_speed(
     engine = type(real)(VirtualClock(), real.cost, max_num_seqs=sim.max_num_seqs)
     with tempfile.TemporaryDirectory() as scratch:
         requests = serve(Path(scratch) / "run", "vidur", engine, arrivals, lengths).requests
-    write_table(folder / AT_REAL_SPEED.filename, requests[list(AT_REAL_SPEED.required)])
+    write_table(folder, AT_REAL_SPEED, requests[list(AT_REAL_SPEED.required)])
 
 
 def attributed(
