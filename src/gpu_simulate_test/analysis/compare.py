@@ -4,15 +4,25 @@ An error is simulated - real throughout; a relative error divides by real.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 import pandas as pd
 
+from gpu_simulate_test.analysis.findings import (
+    Finding,
+    Pairing,
+    find,
+    rows_of,
+    same_lengths,
+    same_requests,
+    same_subject,
+    why_not_judged,
+)
 from gpu_simulate_test.analysis.floor import confidence_intervals, floor_of
-from gpu_simulate_test.analysis.identity import HARDWARE, look_up
-from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.load_metrics import Run
+from gpu_simulate_test.analysis.numbers import count
 from gpu_simulate_test.analysis.samples import (
     METRICS,
     PER_REQUEST_METRICS,
@@ -26,9 +36,6 @@ from gpu_simulate_test.analysis.samples import (
     statistics,
 )
 from gpu_simulate_test.errors import ArtifactError
-
-# Both runs take arrivals from the workload; a simulator that keeps seconds as floats may round them.
-_ARRIVAL_TOLERANCE_NS = 1_000
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Comparison:
         simulations with noise, are pooled.
     real, sim : Measured
         Latencies of the first repeat and of the simulated run, without noise, request by request.
+    findings : list of Finding
+        What the first repeat and the simulated run say about themselves: `gpu_simulate_test.analysis.findings.find`.
     notes : list of str
         Every caveat a reader has to know, one sentence each.
     unjudged : dict of str to str
@@ -67,6 +76,7 @@ class Comparison:
     sim_values: dict[str, Floats]
     real: Measured
     sim: Measured
+    findings: list[Finding]
     notes: list[str]
     unjudged: dict[str, str]
 
@@ -74,6 +84,11 @@ class Comparison:
     def num_repeats(self) -> int:
         """Real runs behind the real figures."""
         return int(self.percentiles["n_repeats"].iloc[0])
+
+    def figure(self, metric: str, statistic: str, column: str) -> float:
+        """One figure of the percentile table."""
+        table = self.percentiles
+        return float(table.loc[(table["metric"] == metric) & (table["statistic"] == statistic), column].iloc[0])
 
 
 def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch: bool = False) -> Comparison:
@@ -98,18 +113,22 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     ArtifactError
         Different or unknown workloads, requests that differ, or no request that completed in every run.
     """
-    runs = [real, *repeats]
-    all_rules = [_Rules(one, sim, allow_mismatch) for one in runs]
-    for rules in all_rules:
-        rules.check_workload()
-        rules.check_subject()
-    ids: Ints = reduce(np.intersect1d, [_paired_ids(rules) for rules in all_rules])
+    runs, notes = [real, *repeats], []
+    for one in runs:
+        for finding in same_subject(one, sim):
+            notes += _admit(finding, one, sim, allow_mismatch)
+    pairings = [same_requests(one, sim) for one in runs]
+    for one, pairing in zip(runs, pairings, strict=True):
+        for finding in pairing.findings:
+            notes += _admit(finding, one, sim, allow_mismatch)
+        notes += _left_out(pairing, one, sim)
+    ids: Ints = reduce(np.intersect1d, [pairing.paired for pairing in pairings])
     if not len(ids):
         raise ArtifactError(f"nothing to compare, no request completed in every repeat: {real.path}")
-    sim_rows, real_rows = _rows(sim, ids), [_rows(one, ids) for one in runs]
-    num_tokens: Ints = reduce(
-        np.minimum, [_common_tokens(rules, rows, sim_rows) for rules, rows in zip(all_rules, real_rows, strict=True)]
-    )
+    sim_rows, real_rows = rows_of(sim, ids), [rows_of(one, ids) for one in runs]
+    for one, rows in zip(runs, real_rows, strict=True):
+        notes += _admit(same_lengths(rows, sim_rows), one, sim, allow_mismatch)
+    num_tokens: Ints = reduce(np.minimum, [ints(rows["num_decode_tokens_actual"]) for rows in (*real_rows, sim_rows)])
     for run, rows in zip([*runs, sim], [*real_rows, sim_rows], strict=True):
         if run.tokens.empty and (ints(rows["num_decode_tokens_actual"]) != num_tokens).any():
             raise ArtifactError(f"output lengths differ, and the time of each token is not known: {run.path}")
@@ -117,17 +136,16 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
         [
             *(measure(run, rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)),
             measure(sim, sim_rows, num_tokens),
-            *(measure(sample, _rows(sample, ids), num_tokens) for sample in sim.samples),
+            *(measure(sample, rows_of(sample, ids), num_tokens) for sample in sim.samples),
         ]
     )
     of_real, of_sim = measured[: len(runs)], measured[len(runs)]
     sampled = measured[len(runs) + 1 :] or [of_sim]
-    notes = [note for rules in all_rules for note in rules.notes]
     for run, side in ((real, "real"), (sim, "simulated")):
         if run.missing:
             notes.append(f"Not known of the {side} run: {', '.join(run.missing)}.")
     if single := int((num_tokens == 1).sum()):
-        notes.append(f"TPOT is undefined for {_count(single, 'request')} with one output token.")
+        notes.append(f"TPOT is undefined for {count(single, 'request')} with one output token.")
     return Comparison(
         _percentile_table(of_real, sampled),
         _per_request(real_rows[0], sim_rows, of_real, of_sim),
@@ -135,127 +153,54 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
         {name: np.concatenate([one.samples[name].values for one in sampled]) for name in METRICS},
         of_real[0],
         of_sim,
+        find(real, sim),
         list(dict.fromkeys(notes)),  # what every repeat says is said once
-        {name: _why_not(name, runs, sim, num_tokens) for name in METRICS if not len(of_sim.samples[name].values)},
+        {name: why_not_judged(name, runs, sim, num_tokens) for name in METRICS if not len(of_sim.samples[name].values)},
     )
 
 
-def _why_not(metric: str, runs: Sequence[Run], sim: Run, num_tokens: Ints) -> str:
-    """Why no compared request has the metric in every run."""
-    if metric != "ttft" and (num_tokens == 1).all():
-        return "every request made one token"
-
-    def lacks(run: Run) -> bool:
-        return run.tokens.empty if metric == "tbt" else bool(run.requests["first_token_time_ns"].isna().all())
-
-    of_real, of_sim = any(map(lacks, runs)), lacks(sim)
-    if not (of_real or of_sim):
-        return "no request has it in every run"
-    who = (
-        "neither run recorded" if of_real and of_sim else f"the {'real' if of_real else 'simulated'} run did not record"
-    )
-    return f"{who} {'the times of tokens' if metric == 'tbt' else 'first tokens, as when answers are not streamed'}"
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What makes two runs comparable; a broken rule is refused, or noted when the user allowed it."""
-
-    real: Run
-    sim: Run
-    allow: bool
-    notes: list[str] = field(default_factory=list)
-
-    def check_workload(self) -> None:
-        """Both runs name the same workload."""
-        hashes = [run.meta.get("workload_sha256") for run in (self.real, self.sim)]
-        unknown = [run.path for run, digest in zip((self.real, self.sim), hashes, strict=True) if not digest]
-        if unknown and not self.allow:
-            raise ArtifactError(
-                f"unknown workload: no workload_sha256 in run_meta.json: {' and '.join(map(str, unknown))}; "
-                "set allow_mismatch=true to take the two runs for the same workload"
-            )
-        if unknown:
-            self.notes.append("Nothing proves that both runs served the same workload: no hash (allow_mismatch).")
-        elif hashes[0] != hashes[1]:
-            raise ArtifactError(
-                f"different workloads: {self.real.path} ({str(hashes[0])[:12]}) and {self.sim.path} "
-                f"({str(hashes[1])[:12]}); run vidur-sim on the workload of the real run"
-            )
-
-    def check_subject(self) -> None:
-        """Both runs are of the same model on the same hardware, as far as they say."""
-        for name, keys in (("model", ("model",)), ("hardware", HARDWARE)):
-            values = [look_up(run.meta, *keys) for run in (self.real, self.sim)]
-            if all(values) and values[0] != values[1]:
-                self.mismatch(f"different {name}, {values[0]} and {values[1]}", "compared all the same")
-
-    def mismatch(self, what: str, consequence: str) -> None:
-        """Refuse `what`, or note it with its `consequence`."""
-        if not self.allow:
-            raise ArtifactError(
-                f"{what}: {self.real.path} and {self.sim.path}; run vidur-sim with "
-                f"real_run_dir={self.real.path}, or set allow_mismatch=true"
-            )
-        self.notes.append(f"{what[0].upper()}{what[1:]}; {consequence} (allow_mismatch).")
-
-
-def _paired_ids(rules: _Rules) -> Ints:
-    """Ids, ascending, of the requests that completed on both sides and may be compared."""
-    real, sim = rules.real.requests, rules.sim.requests
-    alone = np.setxor1d(real["request_id"], sim["request_id"])
-    if len(alone):
-        owner = "real" if np.isin(alone[0], real["request_id"]) else "simulated"
-        rules.mismatch(
-            f"{_count(len(alone), 'request')} in only one of the runs, the first being request {alone[0]} "
-            f"of the {owner} run",
-            "left out",
-        )
-    common = np.intersect1d(real["request_id"], sim["request_id"])
-    real_rows, sim_rows = _rows(rules.real, common), _rows(rules.sim, common)
-    for column, name in (("num_prefill_tokens", "prompt lengths"), ("num_decode_tokens", "asked output lengths")):
-        _check_equal(rules, name, ints(real_rows[column]), ints(sim_rows[column]), common, "compared all the same")
-    if len(common):
-        _check_arrivals(rules, ints(real_rows["arrival_time_ns"]), ints(sim_rows["arrival_time_ns"]))
-    real_ok, sim_ok = is_ok(real_rows), is_ok(sim_rows)
-    paired: Ints = common[real_ok & sim_ok]
-    if not len(paired):
+def _admit(finding: Finding, real: Run, sim: Run, allow: bool) -> list[str]:
+    """Refuse what does not hold, or note it when the user allowed it; two different workloads stay refused."""
+    if finding.holds or (finding.holds is None and finding.name != "workload"):
+        return []
+    if finding.name == "workload" and finding.holds is False:
         raise ArtifactError(
-            f"nothing to compare, no request completed in both runs: {rules.real.path} and {rules.sim.path}; "
+            f"different workloads: {real.path} ({finding.real}) and {sim.path} ({finding.sim}); "
+            "run vidur-sim on the workload of the real run"
+        )
+    if finding.name == "workload":
+        if allow:
+            return ["Nothing proves that both runs served the same workload: no hash (allow_mismatch)."]
+        unknown = [run.path for run, name in ((real, finding.real), (sim, finding.sim)) if not name]
+        raise ArtifactError(
+            f"unknown workload: no workload_sha256 in run_meta.json: {' and '.join(map(str, unknown))}; "
+            "set allow_mismatch=true to take the two runs for the same workload"
+        )
+    what = finding.detail
+    if finding.grave:  # of a run as a whole
+        what = f"different {finding.name}, {finding.real} and {finding.sim}"
+    if not allow:
+        raise ArtifactError(
+            f"{what}: {real.path} and {sim.path}; run vidur-sim with real_run_dir={real.path}, or set "
+            "allow_mismatch=true"
+        )
+    return [f"{what[0].upper()}{what[1:]}; {finding.otherwise} (allow_mismatch)."]
+
+
+def _left_out(pairing: Pairing, real: Run, sim: Run) -> list[str]:
+    """Refuse a pair of runs that share no request which completed; note those which did not."""
+    if not len(pairing.paired):
+        raise ArtifactError(
+            f"nothing to compare, no request completed in both runs: {real.path} and {sim.path}; "
             "look at error_msg in their request_metrics.csv"
         )
-    if len(paired) < len(common):
-        rules.notes.append(
-            f"Left out: {len(common) - len(paired)} of {_count(len(common), 'request')}, which failed "
-            f"({int((~real_ok).sum())} in the real run, {int((~sim_ok).sum())} in the simulated run)."
-        )
-    return paired
-
-
-def _common_tokens(rules: _Rules, real_rows: pd.DataFrame, sim_rows: pd.DataFrame) -> Ints:
-    """Find how many tokens of each pair to compare, of shape (n_pairs,)."""
-    made = [ints(rows["num_decode_tokens_actual"]) for rows in (real_rows, sim_rows)]
-    ids = ints(real_rows["request_id"])
-    _check_equal(rules, "output tokens made", made[0], made[1], ids, "each pair is cut to the tokens that both made")
-    return np.minimum(made[0], made[1])
-
-
-def _check_equal(rules: _Rules, name: str, real: Ints, sim: Ints, ids: Ints, consequence: str) -> None:
-    differs = np.flatnonzero(real != sim)
-    if len(differs):
-        first = differs[0]
-        rules.mismatch(
-            f"{name} differ in {len(differs)} of {_count(len(ids), 'request')}, the first being request {ids[first]} "
-            f"({real[first]} real, {sim[first]} simulated)",
-            consequence,
-        )
-
-
-def _check_arrivals(rules: _Rules, real: Ints, sim: Ints) -> None:
-    """Compare arrival schedules, wherever each run puts its zero."""
-    apart = np.abs((real - real[0]) - (sim - sim[0])).max()
-    if apart > _ARRIVAL_TOLERANCE_NS:
-        rules.mismatch(f"arrival schedules are up to {apart / 1e6:.3f} ms apart", "compared all the same")
+    if len(pairing.paired) == len(pairing.common):
+        return []
+    n, of_real, of_sim = len(pairing.common) - len(pairing.paired), *pairing.failed
+    return [
+        f"Left out: {count(n)} of {count(len(pairing.common), 'request')}, which failed "
+        f"({count(of_real)} in the real run, {count(of_sim)} in the simulated run)."
+    ]
 
 
 def _percentile_table(real: list[Measured], sim: list[Measured]) -> pd.DataFrame:
@@ -316,12 +261,3 @@ def _per_request(real_rows: pd.DataFrame, sim_rows: pd.DataFrame, real: list[Mea
         columns[f"sim_{name}_ns"] = of_sim.where(known)
         columns[f"error_{name}_ns"] = error
     return pd.DataFrame(columns)
-
-
-def _rows(run: Run, ids: Ints) -> pd.DataFrame:
-    """Request rows with the ascending `ids`, all of which the run has."""
-    return run.requests[run.requests["request_id"].isin(ids)]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

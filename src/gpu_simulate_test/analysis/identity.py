@@ -1,16 +1,17 @@
 """What two runs say about themselves, for the first table of a report."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
 
+from gpu_simulate_test.analysis.findings import Finding, look_up
 from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.numbers import count
 
-HARDWARE = ("params.hardware.name", "hardware.hardware_id")  # ours, and another tool's
 
-
-def compared(real: Run, sim: Run) -> list[dict[str, str]]:
+def compared(real: Run, sim: Run, findings: Sequence[Finding]) -> list[dict[str, str]]:
     """List what the two runs say about themselves; a row that neither can fill is left out."""
-    of_real, of_sim = _identity(real), _identity(sim)
+    of_real = _identity(real, {one.name: one.real for one in findings})
+    of_sim = _identity(sim, {one.name: one.sim for one in findings})
     of_real["Engine"] = look_up(real.meta, "engine.name", "backend", "params.backend.name")
     of_sim["Engine"] = " ".join(filter(None, ["Vidur", look_up(sim.meta, "env.versions.vidur")]))
     of_real["Scheduler"] = look_up(real.meta, "engine.details.scheduler")
@@ -24,25 +25,19 @@ def compared(real: Run, sim: Run) -> list[dict[str, str]]:
     ]
 
 
-def _identity(run: Run) -> dict[str, str]:
-    """Collect what both kinds of run record; settings in force go before those asked for."""
+def _identity(run: Run, said: dict[str, str]) -> dict[str, str]:
+    """Collect what both kinds of run record."""
     meta = run.meta
     done = run.requests[is_ok(run.requests)]
     failed = len(run.requests) - len(done)
     commit = look_up(meta, "git_commit")[:10]
     seqs, tokens, blocks, size = (
-        look_up(meta, f"engine.{key}", f"settings.{simulated}", f"params.backend.{key}")
-        for key, simulated in (
-            ("max_num_seqs", "batch_cap"),
-            ("max_num_batched_tokens", "token_budget"),
-            ("num_blocks", "num_blocks"),
-            ("block_size", "block_size"),
-        )
+        said[name] for name in ("requests in a batch", "tokens in a batch", "KV blocks", "KV block size")
     )
     return {
         "Run": look_up(meta, "run_id") or run.path.name,
-        "Model": look_up(meta, "model"),
-        "Hardware": look_up(meta, *HARDWARE),
+        "Model": said["model"],
+        "Hardware": said["hardware"],
         "Ran on": look_up(meta, "engine.details.device_name", "env.cuda_device_name", "env.cpu"),
         "Data type": look_up(meta, "engine.dtype", "params.hardware.dtype"),
         "Engine": "",
@@ -50,20 +45,9 @@ def _identity(run: Run) -> dict[str, str]:
         "Predictor": "",
         "Batch limits": f"{seqs} requests, {tokens} tokens" if seqs and tokens else "",
         "KV cache": f"{blocks} blocks of {size} tokens" if blocks and size else "",
-        "Requests": f"{len(done):,} completed" + (f", {failed:,} failed" if failed else ""),
-        "Output tokens": f"{int(done['num_decode_tokens_actual'].sum()):,}",
-        "Workload": look_up(meta, "workload_sha256")[:12] or "unknown",
+        "Requests": f"{count(len(done))} completed" + (f", {count(failed)} failed" if failed else ""),
+        "Output tokens": count(done["num_decode_tokens_actual"].sum()),
+        "Workload": said["workload"] or "unknown",
         "Ended": re.sub(r"\.\d+", "", look_up(meta, "ended_at")).replace("T", " "),
         "Code": f"{commit} with local changes" if commit and meta.get("git_dirty") else commit,
     }
-
-
-def look_up(meta: dict[str, Any], *keys: str) -> str:
-    """Find the first dotted key that holds a plain value; empty when none does."""
-    for key in keys:
-        value: Any = meta
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None and not isinstance(value, dict | list):
-            return " ".join(str(value).split())
-    return ""

@@ -178,7 +178,7 @@ def _context(assessment: Assessment, real: Run, sim: Run) -> dict[str, Any]:
         "verdict": assessment.verdict,
         "verdict_line": verdict_line(assessment),
         "tiles": [{"name": group["name"], "over": group["over"], **group["rows"][0]} for group in groups],
-        "compared": compared(real, sim),
+        "compared": compared(real, sim, comparison.findings),
         "table": groups,
         "slo": written(assessment.slo),
         "gates": assessment.gates.to_dict("records"),

@@ -1,0 +1,74 @@
+"""What is found about two runs is one finding: refused, graded and shown alike."""
+
+from pathlib import Path
+
+import pytest
+
+from gpu_simulate_test.analysis.assess import assess
+from gpu_simulate_test.analysis.findings import Finding, find, same_requests
+from gpu_simulate_test.analysis.gates import NAMES
+from gpu_simulate_test.analysis.identity import compared
+from gpu_simulate_test.analysis.load_metrics import Run, load_run
+from tests.support.builders import MS, write_run
+
+CONTRACT = Path(__file__).parents[3] / "specs/001-compare-vidur-real-timing/contracts/artifacts.md"
+
+
+def pair(folder: Path, real: dict[str, object], sim: dict[str, object]) -> tuple[Run, Run]:
+    of_real, of_sim = (
+        load_run(write_run(folder / kind, kind, [[5 * MS, 9 * MS]], **meta), kind)
+        for kind, meta in (("real", real), ("vidur", sim))
+    )
+    return of_real, of_sim
+
+
+def test_a_gate_and_the_first_table_say_the_same_of_each_run(tmp_path: Path) -> None:
+    real, sim = pair(
+        tmp_path,
+        {"model": "m", "engine": {"num_blocks": 64, "block_size": 16}},
+        {"model": "m", "settings": {"num_blocks": 32, "block_size": 16}},
+    )
+    gates = assess([real], sim).gates.set_index("gate")
+    assert gates.loc["model", ["status", "value"]].tolist() == ["passed", "m"]
+    assert gates.loc["KV blocks", ["status", "value"]].tolist() == ["flagged", "64, 32"]
+    rows = {row["label"]: (row["real"], row["sim"]) for row in compared(real, sim, find(real, sim))}
+    assert rows["Model"] == ("m", "m")
+    assert rows["KV cache"] == ("64 blocks of 16 tokens", "32 blocks of 16 tokens")
+
+
+def test_a_limit_asked_for_is_shown_but_only_one_in_force_is_held_against_the_other(tmp_path: Path) -> None:
+    asked = {"params": {"backend": {"num_blocks": 64}}}
+    limits = {one.name: one for one in find(*pair(tmp_path, asked, asked))}
+    assert limits["KV blocks"].real == limits["KV blocks"].sim == "64"
+    assert (limits["KV blocks"].holds, limits["KV blocks"].value) == (None, "not recorded")
+
+
+@pytest.mark.parametrize(
+    ("finding", "value"),
+    [
+        (Finding("x", True, "a", "a"), "a"),
+        (Finding("x", False, "a", "b"), "a, b"),
+        (Finding("x", True, sim="b"), "b"),
+        (Finding("x", None, "a", "a"), "not recorded"),
+    ],
+)
+def test_a_value_is_what_the_runs_say(finding: Finding, value: str) -> None:
+    assert finding.value == value
+
+
+def test_runs_without_a_common_request_have_nothing_that_differs(tmp_path: Path) -> None:
+    real = load_run(write_run(tmp_path / "r", "real", [[5 * MS]], request_ids=[1]), "real")
+    sim = load_run(write_run(tmp_path / "v", "vidur", [[5 * MS]], request_ids=[2]), "vidur")
+    pairing = same_requests(real, sim)
+    assert [one.name for one in pairing.findings if not one.holds] == ["requests"]
+    assert len(pairing.common) == len(pairing.paired) == 0
+
+
+def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
+    after = CONTRACT.read_text(encoding="utf-8").split("### gates.csv")[1].split("\n#")[0]
+    rows = [line.split("|")[1].strip() for line in after.splitlines() if line.startswith("| ")][1:]
+    listed = [name.strip() for row in rows for name in row.split(",") if not row.startswith("---")]
+    assert listed == list(NAMES)
+    loop = {"name": "core", "checked": 1, "difference": None}
+    real, sim = pair(tmp_path, {"arrivals_recorded": False}, {"loop": loop})
+    assert assess([real], sim).gates["gate"].tolist() == list(NAMES), "and a comparison can have all of them"
