@@ -4,15 +4,17 @@ Beyond Vidur's operators such a profile knows three things: what runs once an it
 sampler), attention of prompts and decoding sequences in one launch, and attention of unequal contexts.
 """
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 
 import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.latency.grid import Grid
-from gpu_simulate_test.latency.model import decode_run
+from gpu_simulate_test.latency.decoding import DecodeCost, DecodingModel
+from gpu_simulate_test.latency.grid import Axis, Grid, Line, Surface
 from gpu_simulate_test.latency.operators import OperatorModel
 
 
@@ -38,7 +40,7 @@ class Kernels:
     skew: pd.DataFrame
 
 
-class KernelModel:
+class KernelModel(DecodingModel):
     """Whole-iteration time, from kernels.
 
     The host's own work between kernels is not part of it: an engine that schedules the next iteration while
@@ -46,17 +48,17 @@ class KernelModel:
     """
 
     def __init__(self, operators: OperatorModel, kernels: Kernels) -> None:
-        self._operators = operators
-        self._per_token = Grid(_summed(kernels.per_token, "num_tokens"), ["num_tokens"], "median_ms")
-        self._per_sequence = Grid(_summed(kernels.per_sequence, "num_seqs"), ["num_seqs"], "median_ms")
-        self._attention = _Attention(kernels.attention)
-        self._skew = _Skew(kernels.skew)
+        super().__init__()
+        per_token = Grid(_summed(kernels.per_token, "num_tokens"), ["num_tokens"], "median_ms")
+        per_sequence = Grid(_summed(kernels.per_sequence, "num_seqs"), ["num_seqs"], "median_ms")
+        self._tokens = Line.sum(operators.compute, per_token.line().of(factor=1e6))
+        self._sequences = per_sequence.line().of(factor=1e6)
+        self._attention = _Attention(kernels, 1e6 * operators.num_layers)
+        self._high = per_token.high[0], per_sequence.high[0], *self._attention.high
 
     def high(self) -> dict[str, float]:
         """The largest batch that the tables cover, by quantity."""
-        tokens, seqs = self._per_token.high[0], self._per_sequence.high[0]
-        chunk, kv = self._attention.mixed.high[0], self._attention.mixed.high[1]
-        batch, context = self._attention.mixed.high[2:]
+        tokens, seqs, chunk, kv, batch, context = self._high
         return {
             "num_prefill_tokens": min(tokens, chunk),
             "num_prefill_seqs": seqs,
@@ -67,25 +69,18 @@ class KernelModel:
             "max_kv_decode": context,
         }
 
-    def step_ns(self, batch: Composition, now_ns: float) -> float:
-        """How long a batch takes, ns, at any time."""
-        tokens = batch.num_prefill_tokens + batch.num_decode_seqs
-        layer = self._operators.compute_ms(tokens) + self._attention_ms(batch)
-        once = self._per_token(tokens) + self._per_sequence(batch.num_prefill_seqs + batch.num_decode_seqs)
-        return 1e6 * (self._operators.num_layers * layer + once)
-
-    def decode_run_ns(self, batch: Composition, count: int) -> np.ndarray:
-        """What the batches of `decode_run` take, ns, shape (count,)."""
-        return np.array([self.step_ns(one, 0.0) for one in decode_run(batch, count)])
-
-    def _attention_ms(self, batch: Composition) -> float:
+    def _mixed_ns(self, batch: Composition) -> float:
+        tokens, prompts, decoding, _, cached_decoding, _, longest = batch
+        once = self._tokens(tokens + decoding) + self._sequences(prompts + decoding)
         chunk, cached = _one_chunk(batch)
-        decoding = batch.num_decode_seqs
         if not decoding:
-            return self._attention(chunk, cached, 0, 0)
-        equal = self._attention(chunk, cached, decoding, batch.kv_tokens_decode / decoding)
-        longest = self._attention(chunk, cached, decoding, batch.max_kv_decode)
-        return equal + self._skew(chunk, decoding) * (longest - equal)
+            return once + self._attention.prefill(chunk, cached)
+        return once + self._attention.mixed(decoding)(chunk, cached, cached_decoding / decoding, longest)
+
+    def _decode_cost(self, decoding: int) -> DecodeCost:
+        once = Line.constant(self._tokens(decoding) + self._sequences(decoding))
+        of_mean, of_longest = self._attention.decode(decoding)
+        return DecodeCost(Line.sum(once, of_mean.of(1 / decoding)), of_longest)
 
 
 def _summed(table: pd.DataFrame, size: str) -> pd.DataFrame:
@@ -99,28 +94,79 @@ def _one_chunk(batch: Composition) -> tuple[float, float]:
     queries, prompts = batch.num_prefill_tokens, batch.num_prefill_seqs
     if not prompts:
         return 0.0, 0.0
+    if prompts == 1:
+        return queries, batch.kv_tokens_prefill
     # Sum of q^2; exact for one chunk, and with cached tokens in the first of several at most a little off.
     squares = batch.prefill_pairs - queries * batch.kv_tokens_prefill / prompts
     squares = min(max(squares, queries**2 / prompts), float(queries**2))
     pairs = batch.prefill_pairs - squares / 2
     cached = pairs / queries - queries / 2
-    return (float(queries), cached) if cached >= 0 else (float(np.sqrt(2 * pairs)), 0.0)
+    return (float(queries), cached) if cached >= 0 else (sqrt(2 * pairs), 0.0)
 
 
 class _Attention:
-    """One layer's attention over (prompt chunk, its cached tokens, decoding sequences, their context), ms."""
+    """All layers' attention over (prompt chunk, its cached tokens, decoding sequences, their contexts), ns.
 
-    def __init__(self, table: pd.DataFrame) -> None:
+    Unequal contexts are a `_Skew`'s share of the way from the time at their mean to that at the longest.
+    """
+
+    def __init__(self, kernels: Kernels, factor: float) -> None:
+        table = kernels.attention
         chunk, batch = table["prefill_chunk_size"] > 0, table["batch_size"] > 0
         axes = ["prefill_chunk_size", "prefill_kv", "batch_size", "decode_kv"]
-        self.mixed = Grid(table[chunk & batch], axes, "median_ms")
-        self._prefill = Grid(table[chunk & ~batch], axes[:2], "median_ms")
+        mixed = Grid(table[chunk & batch], axes, "median_ms")
+        self.high = mixed.high
+        self.prefill = Surface(Grid(table[chunk & ~batch], axes[:2], "median_ms"), factor)
         self._decode = Grid(table[~chunk & batch], axes[2:], "median_ms")
+        self._mixed = mixed.axis_first(2)
+        self._axes = tuple(Axis(level) for level in self._mixed.levels[1:])
+        self._skew = _Skew(kernels.skew)
+        self._factor = factor
+        self._of_decoding: dict[int, _Mixed] = {}
 
-    def __call__(self, chunk: float, cached: float, decoding: float, context: float) -> float:
-        if not decoding:
-            return self._prefill(chunk, cached)
-        return self.mixed(chunk, cached, decoding, context) if chunk else self._decode(decoding, context)
+    def decode(self, decoding: int) -> tuple[Line, Line | None]:
+        """Of decoding sequences alone, by their mean context and, to be added, by the longest."""
+        line, share = self._decode.line(decoding), self._skew.alone(decoding)
+        return line.of(factor=(1 - share) * self._factor), line.of(factor=share * self._factor) if share else None
+
+    def mixed(self, decoding: int) -> "_Mixed":
+        """Of so many decoding sequences and a prompt chunk; made once and kept."""
+        found = self._of_decoding.get(decoding)
+        if found is None:
+            values = self._mixed.fixed(decoding) * self._factor
+            found = self._of_decoding[decoding] = _Mixed(values, self._axes, self._skew.beside_chunk(decoding))
+        return found
+
+
+class _Mixed:
+    """Attention over a prompt chunk, its cached tokens, and the mean and the longest context beside it, ns."""
+
+    def __init__(self, values: np.ndarray, axes: Sequence[Axis], share: Line) -> None:
+        self._values = [[array("d", contexts) for contexts in of_chunk] for of_chunk in values.tolist()]
+        self._chunk, self._cached, self._context = axes
+        self._share = share
+
+    def __call__(self, chunk: float, cached: float, mean: float, longest: float) -> float:
+        share = self._share(log(chunk) if chunk > 1 else 0.0)
+        i, part = self._context(mean)
+        b = (1 - share) * part
+        a = 1 - share - b
+        j, part = self._context(longest)
+        d = share * part
+        c = share - d
+        row, of_chunk = self._chunk(chunk)
+        column, of_cached = self._cached(cached)
+        near, far = self._values[row], self._values[row + 1]
+        low, high = _weighted(near[column], i, a, b, j, c, d), _weighted(far[column], i, a, b, j, c, d)
+        if of_cached:  # else the chunk is its prompt's first, as most are
+            low += of_cached * (_weighted(near[column + 1], i, a, b, j, c, d) - low)
+            high += of_cached * (_weighted(far[column + 1], i, a, b, j, c, d) - high)
+        return low + of_chunk * (high - low)
+
+
+def _weighted(values: Sequence[float], i: int, a: float, b: float, j: int, c: float, d: float) -> float:
+    """Two neighbours from `i` on and two from `j` on, by their weights."""
+    return a * values[i] + b * values[i + 1] + c * values[j] + d * values[j + 1]
 
 
 class _Skew:
@@ -143,12 +189,17 @@ class _Skew:
         sums["log_batch"] = np.log(sums["batch_size"])
         pure = sums["prefill_chunk_size"] == 0
         self._pure = Grid(sums[pure], ["log_batch"], "slope", monotone=False)
-        self._mixed = Grid(sums[~pure], ["log_chunk", "log_batch"], "slope", monotone=False)
+        self._mixed = Grid(sums[~pure], ["log_chunk", "log_batch"], "slope", monotone=False).axis_first(1)
 
-    def __call__(self, chunk: float, decoding: float) -> float:
+    def alone(self, decoding: int) -> float:
+        """The share of so many decoding sequences."""
+        return self._pure(min(log(decoding), self._pure.high[0])) if self._known else 0.0
+
+    def beside_chunk(self, decoding: int) -> Line:
+        """The share, by the logarithm of a prompt chunk's length; beyond the longest measured it stays."""
         if not self._known:
-            return 0.0
-        log_batch = min(log(decoding), self._pure.high[0])
-        if not chunk:
-            return self._pure(log_batch)
-        return self._mixed(min(log(max(chunk, 1)), self._mixed.high[0]), log_batch)
+            return Line.constant(0.0)
+        line = self._mixed.line(min(log(decoding), self._pure.high[0]))
+        values, slopes = np.array(line.values[1:]), np.array(line.slopes[1:])
+        slopes[-1] = 0.0
+        return Line(np.array(line.knots), values, slopes)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from gpu_simulate_test.engine import COMPOSITION, Composition
 from gpu_simulate_test.errors import ArtifactError
-from gpu_simulate_test.latency.iterations import IterationModel
+from gpu_simulate_test.latency.iterations import fit_iterations
 from gpu_simulate_test.latency.kernels import KernelModel
 from gpu_simulate_test.latency.model import LatencyModel, batches_of
 from gpu_simulate_test.latency.noise import Noise
@@ -43,7 +43,7 @@ class Predictors:
     def fit(cls, operators: OperatorModel | None, points: pd.DataFrame) -> "Predictors":
         """Fit the iteration model on measured `points`."""
         low, high = ({name: float(end(points[name])) for name in COMPOSITION} for end in (np.min, np.max))
-        return cls(operators, IterationModel(points, operators), None, low, high)
+        return cls(operators, fit_iterations(points, operators), None, low, high)
 
     def model(self, name: str) -> LatencyModel:
         """The iteration model, or for any other ``vidur.predictor.name`` the operators.

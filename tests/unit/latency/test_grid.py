@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpu_simulate_test.latency.grid import Grid
+from gpu_simulate_test.latency.grid import Grid, Line, Surface
 
 
 def plane(x: float, y: float, z: float) -> float:
@@ -51,3 +51,36 @@ def test_repeated_points_count_by_their_median() -> None:
     table = pd.DataFrame({"x": [1, 1, 1, 2], "ms": [5.0, 6.0, 90.0, 9.0]})
     assert Grid(table, ["x"], "ms")(1) == 6
     assert np.isclose(Grid(table, ["x"], "ms")(1.5), 7.5)
+
+
+NUMBERS = st.floats(-1e6, 1e6)
+LINES = st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 100), st.floats(0, 10)), min_size=1, max_size=6).map(
+    lambda rows: Line(*(np.array(column, dtype=float) for column in zip(*sorted(rows), strict=True)))
+)
+
+
+@given(LINES, st.lists(NUMBERS, min_size=1))
+def test_a_line_says_the_same_of_one_number_and_of_many(line: Line, numbers: list[float]) -> None:
+    assert line.many(np.array(numbers)).tolist() == [line(number) for number in numbers]
+
+
+@given(LINES, LINES, st.integers(1, 50), st.integers(0, 50), st.floats(0, 10), st.integers(0, 3000))
+def test_lines_are_added_stretched_and_shifted(
+    line: Line, other: Line, scale: int, shift: int, factor: float, x: int
+) -> None:
+    changed = line.of(scale, shift, factor)
+    at = (x + 0.5 - shift) / scale  # off the knots, where these lines jump
+    assert changed(at) == pytest.approx(factor * line(x + 0.5))
+    assert Line.sum(line, other, Line.constant(7.0))(x) == pytest.approx(line(x) + other(x) + 7)
+
+
+def test_before_its_first_knot_a_line_is_what_it_is_told_to_be() -> None:
+    jump = Line(np.array([1.0]), np.array([5.0]), np.array([2.0]), below=0.0)
+    assert [jump(x) for x in (-9, 0, 1, 3)] == [0, 0, 5, 9]
+    assert Line.sum(jump, Line.constant(1.0))(0) == 1
+
+
+@given(st.floats(0, 20), st.floats(-5, 200))
+def test_a_surface_is_its_grid_times_a_factor(x: float, z: float) -> None:
+    grid = Grid(POINTS[POINTS["y"] == 4], ["x", "z"], "ms")
+    assert Surface(grid, 3.0)(x, z) == pytest.approx(3 * grid(x, z), rel=1e-12)

@@ -39,7 +39,7 @@ def decoding(contexts: list[int]) -> Composition:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(contexts=st.lists(st.integers(1, 6000), min_size=1, max_size=300), count=st.integers(1, 200))
 def test_a_run_of_decode_steps_takes_bit_for_bit_what_they_take_one_by_one(
     models: dict[str, LatencyModel], name: str, contexts: list[int], count: int
