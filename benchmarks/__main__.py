@@ -15,9 +15,7 @@ def main() -> None:
     known = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name not in _HELPERS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; all when none is given")
-    parser.add_argument(
-        "--full", action="store_true", help="the sizes that are quoted; an hour, not minutes"
-    )
+    parser.add_argument("--full", action="store_true", help="the sizes that are quoted; an hour, not minutes")
     arguments = parser.parse_args()
     for name in (names := arguments.names or known):
         if name not in known:

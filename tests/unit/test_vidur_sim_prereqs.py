@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from gpu_simulate_test.config.schema import VidurSimConfig
-from gpu_simulate_test.engine import COMPOSITION
 from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, MLP, NOISE
+from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
 from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile
@@ -27,10 +28,8 @@ def config_of(root: Path, *overrides: str) -> VidurSimConfig:
 def write_bundle(config: VidurSimConfig, **meta: object) -> Path:
     path = bundle_dir(Path(config.vidur.profiling.root), config.hardware.vidur_device, config.model.id)
     path.mkdir(parents=True)
-    for name in ("mlp", "attention"):
-        (path / f"{name}.csv").write_text("a,b\n1,2\n")
-    (path / "iteration.csv").write_text(f"{','.join(COMPOSITION)}\n{','.join('1' for _ in COMPOSITION)}\n")
-    (path / "noise.csv").write_text("time_ns,ratio\n0,1.0\n")
+    for table in (MLP, ATTENTION, ITERATION, NOISE):
+        write_table(path, table, pd.DataFrame([dict.fromkeys(table.required, 1)]))
     (path / PROFILE_META).write_text(json.dumps(identity(config) | meta))
     return path
 

@@ -10,6 +10,7 @@ _REPEATS = column("n_repeats", INT, "real runs")
 PERCENTILES = Table(
     "percentiles",
     "One row a statistic of each metric.",
+    "compare-runs",
     pa.schema(
         [
             column("metric", STR, "`ttft`, `tbt`, `tpot`, `e2e` or `e2e_per_token`"),
@@ -59,6 +60,7 @@ PERCENTILES = Table(
 SLO = Table(
     "slo",
     "Two rows for each objective, and two for all together. Only with `slo.ttft_ms`, `slo.tbt_ms` or `slo.e2e_ms`.",
+    "compare-runs",
     pa.schema(
         [
             column("objective", STR, "`ttft`, `tbt`, `e2e`, `all`"),
@@ -94,6 +96,7 @@ PER_REQUEST = Table(
     "per_request",
     "One row for every request that completed in every repeat and in the simulation. A latency is empty where one of "
     "these runs lacks it.",
+    "compare-runs",
     pa.schema(
         [
             column("request_id", INT, "joins the workload and the runs"),
@@ -114,6 +117,7 @@ PER_REQUEST = Table(
 GATES = Table(
     "gates",
     "One row a gate.",
+    "compare-runs",
     pa.schema(
         [
             column("gate", STR, "what has to hold for the comparison to mean something"),
@@ -128,6 +132,7 @@ ATTRIBUTION = Table(
     "The parts of the difference simulated - real; they add up to it. Means over the requests whose difference is "
     "known, of the first repeat against the simulation; a metric without one has no rows. Only where the simulated run "
     "has `real_iterations.csv` and `at_real_speed.csv` of this real run.",
+    "compare-runs",
     pa.schema(
         [
             column("metric", STR, "`e2e` or `ttft`"),

@@ -23,6 +23,7 @@ MLP = Table(
     "Vidur's columns. The operators are `input_layernorm`, `attn_pre_proj` (with the query and key norms), "
     "`attn_rope`, `attn_post_proj`, `post_attention_layernorm`, `mlp_up_proj` (gate and up), `mlp_act`, "
     "`mlp_down_proj`, `add` (both additions of a block). A recorded profile has `num_tokens` and medians only.",
+    "vidur-profile",
     pa.schema(
         [
             column("n_head", INT, "query heads"),
@@ -53,6 +54,7 @@ ATTENTION = Table(
     "Vidur's columns. The operators are `attn_prefill`, `attn_decode`, `attn_kv_cache_save`. A row measures prefill or "
     "decode; the times of the other are 0, as in Vidur's own tables. A recorded profile has `batch_size`, "
     "`prefill_chunk_size`, `kv_cache_size` and medians only.",
+    "vidur-profile",
     pa.schema(
         [
             _HIDDEN,
@@ -83,6 +85,7 @@ ATTENTION = Table(
 ITERATION = Table(
     "iteration",
     "Whole engine steps, measured on the engine; times are scaled to the mean speed of the machine.",
+    "vidur-profile",
     pa.schema(
         [
             *COMPOSITION_COLUMNS,
@@ -96,6 +99,7 @@ ITERATION = Table(
 NOISE = Table(
     "noise",
     "Every measured iteration in order of time. Where there is `iteration.csv`.",
+    "vidur-profile",
     pa.schema(
         [
             column("time_ns", INT, "start, since that of the first"),
@@ -107,16 +111,19 @@ KERNELS = {
     "per_token": Table(
         "kernels_per_token",
         "What runs once an iteration, by the tokens in the batch: embedding, last norm.",
+        "vidur-profile",
         pa.schema([_OP, column("num_tokens", INT, "tokens in the batch"), _MEDIAN]),
     ),
     "per_sequence": Table(
         "kernels_per_sequence",
         "What runs once an iteration, by the requests in the batch: LM head, sampler.",
+        "vidur-profile",
         pa.schema([_OP, column("num_seqs", INT, "requests in the batch"), _MEDIAN]),
     ),
     "attention": Table(
         "kernels_attention",
         "Attention of one layer, prompts and decoding in one launch.",
+        "vidur-profile",
         pa.schema(
             [
                 _CHUNK,
@@ -130,6 +137,7 @@ KERNELS = {
     "skew": Table(
         "kernels_skew",
         "Attention of one layer with unequal contexts. No rows where it was not measured.",
+        "vidur-profile",
         pa.schema(
             [
                 _CHUNK,

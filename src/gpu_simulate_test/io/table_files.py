@@ -37,6 +37,8 @@ class Table:
         Of its file, without what it ends in.
     doc : str
         What a row is.
+    stage : str
+        The stage that writes it.
     schema : pyarrow.Schema
         Its columns, made by `column`, in the order in which they are written.
     optional : frozenset of str
@@ -49,6 +51,7 @@ class Table:
 
     name: str
     doc: str
+    stage: str
     schema: pa.Schema
     optional: frozenset[str] = frozenset()
     large: bool = False
@@ -175,26 +178,32 @@ def read_table(folder: Path, table: Table, columns: Sequence[str] | None = None)
         an empty field where none may be.
     """
     path = find_table(folder, table) or folder / table.filename
+    is_csv = path.suffix == ".csv"
     try:
-        arrow = (_read_csv if path.suffix == ".csv" else _read_parquet)(
-            path, lambda names: _wanted(path, table, names, columns)
-        )
+        arrow = (_read_csv if is_csv else _read_parquet)(path, lambda names: _wanted(path, table, names, columns))
+    except _Damaged as error:
+        raise ArtifactError(f"{error}; run {table.stage} again") from error
     except pa.ArrowException as error:
-        kind = "CSV" if path.suffix == ".csv" else "Parquet"
-        raise ArtifactError(f"malformed {kind}: {path}: {str(error).splitlines()[0]}") from error
+        kind = "CSV" if is_csv else "Parquet"
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"malformed {kind}: {path}: {reason}; run {table.stage} again") from error
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise ArtifactError(f"cannot read: {path}: {reason}; run the stage that writes it") from error
+        raise ArtifactError(f"cannot read: {path}: {reason}; run {table.stage} again") from error
     return _to_pandas(arrow)
+
+
+class _Damaged(Exception):
+    """Says what is wrong with a file, and where."""
 
 
 def _wanted(path: Path, table: Table, names: list[str], columns: Sequence[str] | None) -> pa.Schema:
     """The contract of the columns to be read of those that a file has."""
     if missing := [name for name in table.required if name not in names]:
-        raise ArtifactError(f"columns missing: {path}: {', '.join(missing)}")
+        raise _Damaged(f"columns missing: {path}: {', '.join(missing)}")
     known = [name for name in names if table.field(name) and (columns is None or name in columns)]
     if len(set(known)) < len(known):
-        raise ArtifactError(f"a column twice: {path}: {', '.join(known)}")
+        raise _Damaged(f"a column twice: {path}: {', '.join(known)}")
     return table.schema_of(known)
 
 
@@ -206,7 +215,7 @@ def _read_csv(path: Path, wanted: _Wanted) -> pa.Table:
         header = stream.readline()
         stream.seek(max(0, stream.seek(0, 2) - 1))
         if stream.read() != b"\n":
-            raise ArtifactError(f"truncated, its last line is unfinished: {path}; run the stage that writes it again")
+            raise _Damaged(f"truncated, its last line is unfinished: {path}")
     parse = pacsv.ParseOptions(newlines_in_values=True)
     schema = wanted(pacsv.read_csv(BytesIO(header), parse_options=parse).column_names)
     options = pacsv.ConvertOptions(column_types=schema, include_columns=schema.names)
@@ -227,7 +236,7 @@ def _read_parquet(path: Path, wanted: _Wanted) -> pa.Table:
 def _checked(path: Path, arrow: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if not field.nullable and arrow.column(field.name).null_count:
-            raise ArtifactError(f"empty field: {path}: column {field.name}")
+            raise _Damaged(f"empty field: {path}: column {field.name}")
     return arrow.cast(schema)
 
 

@@ -13,6 +13,7 @@ __all__ = ["Table", "find_table", "read_table", "write_table"]  # and the tables
 TRACE_LENGTHS = Table(
     "trace_lengths",
     "One row a request. Always a CSV: its bytes are part of the workload's hash.",
+    "workload-spec",
     pa.schema(
         [
             column("request_id", INT, "0 to N-1, in order; request i has line i of `prompts.jsonl`"),
@@ -25,6 +26,7 @@ TRACE_LENGTHS = Table(
 TRACE_INTERVALS = Table(
     "trace_intervals",
     "One row a request. Always a CSV, as `trace_lengths.csv`.",
+    "workload-spec",
     pa.schema(
         [
             column("request_id", INT, "0 to N-1, in order"),
@@ -36,6 +38,7 @@ TRACE_INTERVALS = Table(
 REQUEST_METRICS = Table(
     "request_metrics",
     "One row for every request, real and simulated alike.",
+    "real-bench or vidur-sim",
     pa.schema(
         [
             column("request_id", INT, "joins the workload and the token metrics"),
@@ -74,6 +77,7 @@ REQUEST_COLUMNS = REQUEST_METRICS.columns
 TOKEN_METRICS = Table(
     "token_metrics",
     "One row for every output token of an `ok` request.",
+    "real-bench or vidur-sim",
     pa.schema(
         [
             column("request_id", INT, "joins the request metrics"),
@@ -101,6 +105,7 @@ _IN_PROFILE = column("in_profile", BOOL, "every quantity lies within the profile
 ITERATION_METRICS = Table(
     "iteration_metrics",
     "One row for every engine step. Optional in another tool's run.",
+    "real-bench or vidur-sim",
     pa.schema(
         [
             column("iteration_id", INT, "from 0"),
@@ -122,6 +127,7 @@ TBT_QUANTILES = Table(
     "tbt_quantiles",
     "Of a simulation with noise, in place of its tokens: the quantiles of its times between tokens, 1,001 evenly "
     "spaced levels.",
+    "vidur-sim",
     pa.schema(
         [
             column("level", FLOAT, "from 0 to 1"),
@@ -133,6 +139,7 @@ REAL_ITERATIONS = Table(
     "real_iterations",
     "In a simulated run that was given `real_run_dir`, one row for every iteration of that real run. Absent where the "
     "real run has no iteration records, or none with every composition column.",
+    "vidur-sim",
     pa.schema(
         [
             column("iteration_id", INT, "of the real run"),
@@ -147,6 +154,7 @@ AT_REAL_SPEED = Table(
     "Beside `real_iterations.csv`: the requests of one more simulation, in which an iteration takes as much longer "
     "than predicted as that real run's iterations, with the time to the next one, did at the same time since its "
     "start.",
+    "vidur-sim",
     pa.schema(
         [
             column("request_id", INT, "joins the request metrics"),

@@ -1,5 +1,6 @@
 """The bundle: a profile's tables on disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import pandas as pd
 
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError
-from gpu_simulate_test.io.files import read_json
+from gpu_simulate_test.io.files import read_json, write_json
 from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, KERNELS, MLP, NOISE
-from gpu_simulate_test.io.tables import Table, find_table, read_table
+from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state
+from gpu_simulate_test.io.tables import Table, find_table, read_table, write_table
 from gpu_simulate_test.latency.kernels import Kernels
 
 PROFILE_META = "profile_meta.json"
@@ -53,6 +55,18 @@ class Profile:
     kernels: Kernels | None
 
 
+def write_bundle(path: Path, config: StageConfig, tables: Mapping[Table, pd.DataFrame], meta: dict[str, Any]) -> None:
+    """Write the tables and, last, their metadata: `meta` with what every bundle says of itself."""
+    path.mkdir(parents=True)
+    for table, frame in tables.items():
+        write_table(path, table, frame)
+    rows = {table.name: len(frame) for table, frame in tables.items()}
+    write_json(
+        path / PROFILE_META,
+        {"schema_version": SCHEMA_VERSION, **identity(config), **git_state(), "rows": rows, **meta},
+    )
+
+
 def read_bundle(path: Path) -> Profile:
     """Read a finished bundle, whosever it is.
 
@@ -63,20 +77,22 @@ def read_bundle(path: Path) -> Profile:
     """
     if not (path / PROFILE_META).is_file():
         raise ArtifactError(f"incomplete profile (no {PROFILE_META}): {path}; run vidur-profile again")
-    iteration, noise, kernels = None, None, None
+    meta = read_json(path / PROFILE_META)
+    iteration, noise, kernels, mlp, attention = None, None, None, None, None
     # Either whole iterations, measured on the engine, or the kernels that a recorded profile has.
     if find_table(path, KERNELS["attention"]):
-        kernels = Kernels(**{name: _read(path, table, may_be_empty=name == "skew") for name, table in KERNELS.items()})
+        kernels = Kernels(**{name: _read(path, table, meta, empty=name == "skew") for name, table in KERNELS.items()})
     else:
-        iteration, noise = _read(path, ITERATION), _read(path, NOISE)
-    meta, mlp, attention = read_json(path / PROFILE_META), None, None
+        iteration, noise = _read(path, ITERATION, meta), _read(path, NOISE, meta)
     if meta.get("operators", {}).get("points", 1):
-        mlp, attention = _read(path, MLP), _read(path, ATTENTION)
+        mlp, attention = _read(path, MLP, meta), _read(path, ATTENTION, meta)
     return Profile(path, meta, mlp, attention, iteration, noise, kernels)
 
 
-def _read(path: Path, table: Table, *, may_be_empty: bool = False) -> pd.DataFrame:
+def _read(path: Path, table: Table, meta: dict[str, Any], *, empty: bool = False) -> pd.DataFrame:
+    """Read a table, which may be `empty`, and which must have the rows that the metadata tell, where they do."""
     frame = read_table(path, table)
-    if frame.empty and not may_be_empty:
-        raise ArtifactError(f"no rows: {path / table.filename}; run vidur-profile again")
+    rows = meta.get("rows", {}).get(table.name, len(frame))
+    if rows != len(frame) or (frame.empty and not empty):
+        raise ArtifactError(f"rows missing: {path / table.filename}: it has {len(frame)}; run vidur-profile again")
     return frame

@@ -11,14 +11,12 @@ import pandas as pd
 
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.io.files import write_json
 from gpu_simulate_test.io.profile_tables import ATTENTION, KERNELS, MLP
-from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
+from gpu_simulate_test.io.provenance import now
 from gpu_simulate_test.io.run_dir import RunDir
-from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.latency.kernels import KernelModel, Kernels
 from gpu_simulate_test.latency.operators import OperatorModel
-from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
+from gpu_simulate_test.profiles.bundle import bundle_dir, write_bundle
 
 # Vidur's operator: the layers that make it up. Norms there include the residual addition.
 _OPERATORS = {
@@ -69,22 +67,15 @@ def import_profile(config: VidurProfileConfig, root: Path, run: RunDir) -> None:
     source = Path(config.backend.profile)
     mlp, attention, kernels = read_recorded_profile(source)
     bundle = bundle_dir(run.path, config.hardware.vidur_device, config.model.id)
-    bundle.mkdir(parents=True)
     tables = {MLP: mlp, ATTENTION: attention} | {table: getattr(kernels, name) for name, table in KERNELS.items()}
-    for table, frame in tables.items():
-        write_table(bundle, table, frame)
     reach = KernelModel(OperatorModel(mlp, attention, config.model.num_layers), kernels).high()
     meta = {
-        "schema_version": SCHEMA_VERSION,
-        **identity(config),
         "source": str(source.absolute()),
         "created_at": now(),
-        **git_state(),
         "reach": reach,
-        "points": {table.filename: len(frame) for table, frame in tables.items()},
         "how": "kernel times measured by somebody else; whole iterations were not, so nothing is held out",
     }
-    write_json(bundle / PROFILE_META, meta)
+    write_bundle(bundle, config, tables, meta)
     lines = [
         f"# Recorded profile of {config.model.id} on {config.hardware.name}",
         "",

@@ -14,13 +14,13 @@ from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, Operators, ProfilableEngine
 from gpu_simulate_test.io.files import read_json, write_json
 from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, MLP, NOISE
-from gpu_simulate_test.io.provenance import SCHEMA_VERSION, environment, git_state, now
+from gpu_simulate_test.io.provenance import environment, now
 from gpu_simulate_test.io.run_dir import RunDir
-from gpu_simulate_test.io.tables import Table, write_table
+from gpu_simulate_test.io.tables import Table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.operators import OperatorModel
 from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
-from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
+from gpu_simulate_test.profiles.bundle import bundle_dir, identity, write_bundle
 from gpu_simulate_test.profiles.bursts import (
     Episode,
     Measured,
@@ -95,22 +95,15 @@ def profile(
     held_out = table["held_out"] == 1
     iteration = iteration_table(table, speed)
     device, model_id = config.hardware.vidur_device, config.model.id
-    bundle = bundle_dir(run.path, device, model_id)
-    bundle.mkdir(parents=True)
     model = OperatorModel(tables[MLP], tables[ATTENTION], config.model.num_layers) if tables else None
     predictors = Predictors.fit(model, iteration)
     tables |= {ITERATION: iteration, NOISE: noise_record(table, predictors.predict_table(table))}
-    for kind, frame in tables.items():
-        write_table(bundle, kind, frame)
     without = Predictors.fit(model, iteration_table(table[~held_out], speed))
     check = _check(without, iteration_table(table[held_out], speed))
     meta = {
-        "schema_version": SCHEMA_VERSION,
-        **identity(config),
         "engine": asdict(info),
         "started_at": started,
         "ended_at": now(),
-        **git_state(),
         "env": environment(),
         "reach": asdict(reach),
         "operators": operator_meta,
@@ -129,7 +122,7 @@ def profile(
             "mean speed by reference bursts in between",
         },
     }
-    write_json(bundle / PROFILE_META, meta)
+    write_bundle(bundle_dir(run.path, device, model_id), config, tables, meta)
     run.write_text("summary.md", _summary(config, root, meta))
     return meta
 
@@ -243,7 +236,7 @@ def _summary(config: VidurProfileConfig, root: Path, meta: dict[str, Any]) -> st
     lines = [
         f"# Profile of {config.model.id} on {config.hardware.name}",
         "",
-        f"- engine: {meta['backend']}, {meta['dtype']}",
+        f"- engine: {config.backend.name}, {config.hardware.dtype}",
         f"- root: {root.name}",
         f"- operator points: {meta['operators']['points']}; "
         + (

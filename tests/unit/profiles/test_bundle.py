@@ -1,0 +1,70 @@
+"""A bundle whose tables were cut, wherever that was, is refused."""
+
+from pathlib import Path
+from typing import cast
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from gpu_simulate_test.config.schema import StageConfig
+from gpu_simulate_test.engine import COMPOSITION
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, KERNELS, MLP, NOISE
+from gpu_simulate_test.io.tables import COMPOSITION_COLUMNS, Table
+from gpu_simulate_test.profiles.bundle import read_bundle, write_bundle
+from tests.support.configs import typed_config
+
+MEASURED = (MLP, ATTENTION, ITERATION, NOISE)
+RECORDED = (MLP, ATTENTION, *KERNELS.values())
+_VALUES = {pa.int64(): [1, 22, 333], pa.float64(): [0.25, 1234.5678, 1e-7], pa.bool_(): [True] * 3}
+
+
+def rows_of(table: Table) -> pd.DataFrame:
+    """Three rows of every column that the table may have."""
+    fields = list(table.schema)
+    if table.family is not None:
+        prefix = table.family.name.partition("<")[0]
+        fields += [table.family.with_name(f"{prefix}{name}") for name in ("add.median", "add.std")]
+    return pd.DataFrame({field.name: _VALUES.get(field.type, ["a", "b", "c"]) for field in fields})
+
+
+def bundle_of(path: Path, tables: tuple[Table, ...]) -> Path:
+    config = cast(StageConfig, typed_config("vidur_sim", "experiment=cpu_demo"))
+    write_bundle(path, config, {table: rows_of(table) for table in tables}, {"how": "made up by a test"})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tables", "cut"),
+    [
+        pytest.param(tables, table, id=f"{kind}-{table.name}")
+        for kind, tables in (("measured", MEASURED), ("recorded", RECORDED))
+        for table in tables
+    ],
+)
+def test_a_table_cut_anywhere_in_its_last_lines_is_refused(
+    tmp_path: Path, tables: tuple[Table, ...], cut: Table
+) -> None:
+    bundle = bundle_of(tmp_path / "bundle", tables)
+    read_bundle(bundle)
+    path = bundle / cut.filename
+    whole = path.read_bytes()
+    header = whole.index(b"\n") + 1
+    for length in range(header, len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ArtifactError, match=cut.name) as caught:
+            read_bundle(bundle)
+        assert str(caught.value).endswith("run vidur-profile again")
+        assert "\n" not in str(caught.value)
+
+
+def test_tables_say_what_vidur_says() -> None:
+    written = rows_of(ATTENTION)
+    assert {"time_stats.add.median", "batch_size", "kv_cache_size", "prefill_chunk_size"} <= set(written)
+    assert MLP.field("time_stats.mlp_up_proj.median") is not None
+    assert MLP.field("times.mlp_up_proj.median") is None
+
+
+def test_the_composition_of_an_iteration_has_one_spelling() -> None:
+    assert tuple(field.name for field in COMPOSITION_COLUMNS) == tuple(COMPOSITION)
