@@ -52,7 +52,7 @@ def main() -> None:
     longest = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
     batch = Composition.of([ScheduledSeq(0, min(longest, settings.token_budget), 0, True)])
 
-    ours = seconds(lambda: Predictors.from_profile(load_profile(config)).iterations.predict_ns(batch))
+    ours = seconds(lambda: Predictors.from_profile(load_profile(config)).iterations.step_ns(batch, 0.0))
     print(f"ours: {ours:.3f} s", flush=True)
     stock = seconds(lambda: train_stock(load_profile(config), settings, longest).predict_ns(batch))
     print(f"Vidur's own: {stock:.1f} s\nratio: {stock / ours:.0f}")

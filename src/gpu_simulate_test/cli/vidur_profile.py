@@ -1,5 +1,6 @@
 """``vidur-profile``: time the engine's operators and whole iterations on this device."""
 
+from functools import partial
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main, write_hydra_record
@@ -12,7 +13,7 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.provenance import now, run_meta
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
-    from gpu_simulate_test.profiles.llmservingsim import import_profile
+    from gpu_simulate_test.profiles import llmservingsim, measured
     from gpu_simulate_test.real_bench.backends import create_engine
     from gpu_simulate_test.real_bench.guard import GuardedEngine
     from gpu_simulate_test.vidur_ext.profile_runner import KEPT, profile
@@ -25,15 +26,15 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     with open_run_dir(root, overwrite=config.overwrite, keep=KEPT) as target:
         write_hydra_record(target, record)
         started = now()
-        held_out = {}
         if workload is None:
-            import_profile(config, root, target)
+            meta = profile(config, partial(llmservingsim.fill, config), root, target)
         else:
             clock = MonotonicClock()
             started_engine = create_engine(config.backend, config.model, config.hardware, clock)
             engine = GuardedEngine(started_engine, clock, config.request_timeout_s)
             try:
-                held_out = profile(config, workload, engine, clock, root, target)["held_out"]
+                source = partial(measured.fill, config, workload, engine, clock, target.path / KEPT)
+                meta = profile(config, source, root, target)
             finally:
                 engine.close()
         target.finish(
@@ -44,7 +45,7 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
                 record,
                 started,
                 profiling_root=str(root.absolute()),
-                held_out=held_out,
+                held_out=meta.get("held_out", {}),
             )
         )
     return root

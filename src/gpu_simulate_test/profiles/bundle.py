@@ -1,6 +1,10 @@
-"""The bundle: a profile's tables on disk."""
+"""The bundle: a profile's tables on disk, whatever source they come from.
 
-from collections.abc import Mapping
+A source is a module of this package with a function ``fill`` that takes the stage's settings first, and whatever else
+it measures with, and returns `Contents`: `measured` serves bursts on an engine here, `llmservingsim` reads a folder.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +44,43 @@ def identity(config: StageConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What a source fills a bundle with.
+
+    Attributes
+    ----------
+    tables : mapping of Table to pandas.DataFrame
+        Of `gpu_simulate_test.io.profile_tables`: ``iteration`` and ``noise``, or the kernels; the operators, unless
+        ``operators.points`` of `meta` is 0.
+    meta : mapping
+        Of ``profile_meta.json`` what is the source's own: how each figure was measured, what is covered.
+    lines : sequence of str
+        The same for ``summary.md``.
+    """
+
+    tables: Mapping[Table, pd.DataFrame]
+    meta: Mapping[str, Any]
+    lines: Sequence[str]
+
+
+def write_bundle(path: Path, config: StageConfig, contents: Contents) -> dict[str, Any]:
+    """Write a bundle, which has no directory yet, metadata last.
+
+    Returns
+    -------
+    dict
+        The metadata, ``profile_meta.json``.
+    """
+    path.mkdir(parents=True)
+    for table, frame in contents.tables.items():
+        write_table(path, table, frame)
+    rows = {table.name: len(frame) for table, frame in contents.tables.items()}
+    meta = {"schema_version": SCHEMA_VERSION, **identity(config), **git_state(), "rows": rows, **contents.meta}
+    write_json(path / PROFILE_META, meta)
+    return meta
+
+
+@dataclass(frozen=True)
 class Profile:
     """A finished bundle: operator and kernel times in ms, iteration times in ns.
 
@@ -53,18 +94,6 @@ class Profile:
     iteration: pd.DataFrame | None
     noise: pd.DataFrame | None
     kernels: Kernels | None
-
-
-def write_bundle(path: Path, config: StageConfig, tables: Mapping[Table, pd.DataFrame], meta: dict[str, Any]) -> None:
-    """Write the tables and, last, their metadata: `meta` with what every bundle says of itself."""
-    path.mkdir(parents=True)
-    for table, frame in tables.items():
-        write_table(path, table, frame)
-    rows = {table.name: len(frame) for table, frame in tables.items()}
-    write_json(
-        path / PROFILE_META,
-        {"schema_version": SCHEMA_VERSION, **identity(config), **git_state(), "rows": rows, **meta},
-    )
 
 
 def read_bundle(path: Path) -> Profile:

@@ -13,10 +13,9 @@ from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.profile_tables import ATTENTION, KERNELS, MLP
 from gpu_simulate_test.io.provenance import now
-from gpu_simulate_test.io.run_dir import RunDir
 from gpu_simulate_test.latency.kernels import KernelModel, Kernels
 from gpu_simulate_test.latency.operators import OperatorModel
-from gpu_simulate_test.profiles.bundle import bundle_dir, write_bundle
+from gpu_simulate_test.profiles.bundle import Contents
 
 # Vidur's operator: the layers that make it up. Norms there include the residual addition.
 _OPERATORS = {
@@ -47,13 +46,8 @@ _SKEW = {
 }
 
 
-def import_profile(config: VidurProfileConfig, root: Path, run: RunDir) -> None:
-    """Write the kernel tables of ``backend.profile`` as a bundle.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        The final profiling root, for the record; `run` is where it is written.
+def fill(config: VidurProfileConfig) -> Contents:
+    """Read the kernel tables of ``backend.profile``.
 
     Raises
     ------
@@ -66,27 +60,21 @@ def import_profile(config: VidurProfileConfig, root: Path, run: RunDir) -> None:
         raise ConfigError("backend.profile is missing: name the folder of kernel tables")
     source = Path(config.backend.profile)
     mlp, attention, kernels = read_recorded_profile(source)
-    bundle = bundle_dir(run.path, config.hardware.vidur_device, config.model.id)
     tables = {MLP: mlp, ATTENTION: attention} | {table: getattr(kernels, name) for name, table in KERNELS.items()}
-    reach = KernelModel(OperatorModel(mlp, attention, config.model.num_layers), kernels).high()
     meta = {
         "source": str(source.absolute()),
         "created_at": now(),
-        "reach": reach,
+        "reach": KernelModel(OperatorModel(mlp, attention, config.model.num_layers), kernels).high(),
         "how": "kernel times measured by somebody else; whole iterations were not, so nothing is held out",
     }
-    write_bundle(bundle, config, tables, meta)
     lines = [
-        f"# Recorded profile of {config.model.id} on {config.hardware.name}",
-        "",
         f"- source: {source.name}",
-        f"- root: {root.name}",
         *(f"- {table.filename}: {len(frame)} points" for table, frame in tables.items()),
         "- predictor not checked on held-out iterations: none were recorded",
     ]
     if kernels.skew.empty:
         lines.append("- no attention over unequal contexts: such batches are taken at their mean")
-    run.write_text("summary.md", "\n".join(lines) + "\n")
+    return Contents(tables, meta, lines)
 
 
 def read_recorded_profile(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Kernels]:

@@ -12,7 +12,7 @@ from gpu_simulate_test.engine import COMPOSITION
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, KERNELS, MLP, NOISE
 from gpu_simulate_test.io.tables import COMPOSITION_COLUMNS, Table
-from gpu_simulate_test.profiles.bundle import read_bundle, write_bundle
+from gpu_simulate_test.profiles.bundle import Contents, read_bundle, write_bundle
 from tests.support.configs import typed_config
 
 MEASURED = (MLP, ATTENTION, ITERATION, NOISE)
@@ -31,7 +31,7 @@ def rows_of(table: Table) -> pd.DataFrame:
 
 def bundle_of(path: Path, tables: tuple[Table, ...]) -> Path:
     config = cast(StageConfig, typed_config("vidur_sim", "experiment=cpu_demo"))
-    write_bundle(path, config, {table: rows_of(table) for table in tables}, {"how": "made up by a test"})
+    write_bundle(path, config, Contents({table: rows_of(table) for table in tables}, {"how": "made up by a test"}, ()))
     return path
 
 
