@@ -11,18 +11,10 @@ from gpu_simulate_test.analysis.assess import Assessment
 from gpu_simulate_test.analysis.attribution import PARTS, Attribution
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.load_metrics import Run
-from gpu_simulate_test.analysis.plots import (
-    COLOURS,
-    GRID,
-    INK,
-    NS_PER_MS,
-    TITLES,
-    limits,
-    steps,
-    taken_over,
-)
+from gpu_simulate_test.analysis.numbers import NS_PER_MS, ms
 from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats
 from gpu_simulate_test.analysis.trace import phases
+from gpu_simulate_test.analysis.wording import COLOURS, GRID, INK, TITLES, cdf, cdf_limits, taken_over
 
 # Above this many points a browser draws faster with WebGL than with SVG.
 _SVG_LIMIT = 5000
@@ -67,13 +59,13 @@ def waterfalls(attribution: Attribution) -> dict[str, go.Figure]:
 
 def _waterfall(metric: str, mean_ns: "pd.Series[float]") -> go.Figure:
     figure = _figure(f"Mean {metric.upper()}: from real to simulated", "", "simulated - real, ms")
-    values = (mean_ns.loc[[*PARTS, "total"]] / NS_PER_MS).tolist()
+    values = mean_ns.loc[[*PARTS, "total"]].tolist()
     figure.add_trace(
         go.Waterfall(
             x=[*(part.replace(", ", ",<br>").replace(" ", "<br>", 1) for part in PARTS), "<b>sim - real</b>"],
-            y=values,
+            y=[value / NS_PER_MS for value in values],
             measure=[*["relative"] * len(PARTS), "total"],
-            text=[f"{value:+,.2f}" for value in values],
+            text=[ms(value, 2, sign=True) for value in values],
             textposition="outside",
             cliponaxis=False,
             connector={"line": {"color": GRID}},
@@ -164,9 +156,9 @@ def _diagonal(figure: go.Figure, real: Floats, sim: Floats) -> None:
 def _interactive_cdf(comparison: Comparison, metric: str) -> go.Figure:
     figure = _figure(f"{TITLES[metric]}, n = {taken_over(comparison, metric)}", "ms", "share at or below")
     figure.update_yaxes(tickformat=".0%", range=[0, 1.03])
-    figure.update_xaxes(range=limits(comparison, metric))
+    figure.update_xaxes(range=cdf_limits(comparison, metric))
     for side, values in (("real", comparison.real_values[metric]), ("sim", comparison.sim_values[metric])):
-        x, fraction = steps(values)
+        x, fraction = cdf(values)
         figure.add_scatter(
             x=x.tolist(),
             y=fraction.tolist(),

@@ -85,10 +85,14 @@ class Comparison:
         """Real runs behind the real figures."""
         return int(self.percentiles["n_repeats"].iloc[0])
 
+    def of_metric(self, metric: str) -> pd.DataFrame:
+        """Rows of the percentile table of one metric."""
+        return self.percentiles[self.percentiles["metric"] == metric]
+
     def figure(self, metric: str, statistic: str, column: str) -> float:
         """One figure of the percentile table."""
-        table = self.percentiles
-        return float(table.loc[(table["metric"] == metric) & (table["statistic"] == statistic), column].iloc[0])
+        rows = self.of_metric(metric)
+        return float(rows.loc[rows["statistic"] == statistic, column].iloc[0])
 
 
 def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch: bool = False) -> Comparison:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gpu_simulate_test.analysis.numbers import count
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta
 from gpu_simulate_test.io.tables import (
@@ -124,7 +125,7 @@ def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]
         ok = is_ok(requests)
         if unknown := int(requests["first_token_time_ns"].isna().to_numpy(dtype=bool)[ok].sum()):
             missing.append(
-                f"first token of {unknown:,} of {ok.sum():,} requests, so their TTFT and TPOT (no first_token_time_ns, "
+                f"first token of {count(unknown)} of {count(ok.sum(), 'request')}, so their TTFT and TPOT (no first_token_time_ns, "
                 "as when answers are not streamed)"
             )
         _check_presence(check, requests, ok, may_miss=("first_scheduled_time_ns", "first_token_time_ns", "ttft_ns"))

@@ -6,7 +6,7 @@ import numpy.typing as npt
 NS_PER_MS = 1e6
 
 
-def figure(value: float, digits: int, unit: str = "", *, sign: bool = False) -> str:
+def number(value: float, digits: int, unit: str = "", *, sign: bool = False) -> str:
     """Write a number with thousands separators, as ``1,234.50 ms``; empty when missing, and no sign before zero."""
     if np.isnan(value):
         return ""
@@ -16,17 +16,17 @@ def figure(value: float, digits: int, unit: str = "", *, sign: bool = False) -> 
 
 def ms(ns: float, digits: int = 3, *, sign: bool = False) -> str:
     """Write nanoseconds as ms, without the unit."""
-    return figure(ns / NS_PER_MS, digits, sign=sign)
+    return number(ns / NS_PER_MS, digits, sign=sign)
 
 
 def percent(fraction: float, *, sign: bool = False) -> str:
     """Write a fraction as ``4.1 %``, or with its direction as ``-4.1 %``."""
-    return figure(100 * fraction, 1, "%", sign=sign)
+    return number(100 * fraction, 1, "%", sign=sign)
 
 
 def points(difference: float, *, sign: bool = False) -> str:
     """Write a difference of two fractions as ``-4.1 points``, percentage points."""
-    return figure(100 * difference, 1, "points", sign=sign)
+    return number(100 * difference, 1, "points", sign=sign)
 
 
 def count(n: float, noun: str = "") -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gpu_simulate_test.analysis.floor import floor_of
 from gpu_simulate_test.analysis.load_metrics import Run
-from gpu_simulate_test.analysis.plots import percent
+from gpu_simulate_test.analysis.numbers import between, number, percent, points, short
 from gpu_simulate_test.analysis.samples import Floats, request_latencies
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
 from gpu_simulate_test.config.schema import SloConfig
@@ -93,7 +93,7 @@ def written(levels: pd.DataFrame) -> list[dict[str, Any]]:
         if together and len(levels) == 4:
             break
         if share:
-            title = _NAMES[row["objective"]] + ("" if together else f" at most {row['limit_ms']:g} ms")
+            title = _NAMES[row["objective"]] + ("" if together else f" at most {short(row['limit_ms'])} ms")
             groups.append({"title": title, "rows": []})
         low, high = (_figure(row[key], share) for key in ("sim_low", "sim_high"))
         groups[-1]["rows"].append(
@@ -101,9 +101,9 @@ def written(levels: pd.DataFrame) -> list[dict[str, Any]]:
                 "statistic": "attainment" if share else "goodput, requests/s",
                 "real": _figure(row["real"], share) or "not recorded",
                 "sim": _figure(row["sim"], share) or "not recorded",
-                "sim_range": f"{low} to {high}" if low else "",
-                "error": _distance(row["error"], share, "+") or NOT_JUDGED,
-                "relative": percent(row["relative_error"]),
+                "sim_range": between(low, high),
+                "error": _distance(row["error"], share, sign=True) or NOT_JUDGED,
+                "relative": percent(row["relative_error"], sign=True),
                 "floor": _distance(row["floor"], share),
             }
         )
@@ -111,15 +111,8 @@ def written(levels: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _figure(value: float, share: bool) -> str:
-    if np.isnan(value):
-        return ""
-    return f"{100 * value:,.1f} %" if share else f"{value:,.3f}"
+    return percent(value) if share else number(value, 3)
 
 
-def _distance(value: float, share: bool, sign: str = "") -> str:
-    """A difference of shares is written in percentage points."""
-    if np.isnan(value):
-        return ""
-    digits = 1 if share else 3
-    rounded = round(100 * value if share else value, digits) + 0.0  # turns -0.0 into 0.0
-    return f"{rounded:{sign if rounded else ''},.{digits}f}" + (" points" if share else "")
+def _distance(value: float, share: bool, *, sign: bool = False) -> str:
+    return points(value, sign=sign) if share else number(value, 3, sign=sign)

@@ -1,0 +1,159 @@
+"""What reports and charts have in common: names, colours, the headline, the verdict, how to read the figures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gpu_simulate_test.analysis.assess import Assessment
+from gpu_simulate_test.analysis.compare import Comparison
+from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, number, percent
+from gpu_simulate_test.analysis.samples import Floats, empirical_cdf
+from gpu_simulate_test.analysis.verdict import (
+    MAX_FLOOR,
+    NOT_JUDGED,
+    OFF,
+    TOO_NOISY,
+    VOID,
+    WITHIN_FLOOR,
+    WITHIN_TOLERANCE,
+)
+
+NAMES = {"ttft": "TTFT", "tbt": "TBT", "tpot": "TPOT", "e2e": "E2E", "e2e_per_token": "E2E / token"}
+TITLES = {
+    "ttft": "Time to first token (TTFT)",
+    "tbt": "Time between tokens (TBT)",
+    "tpot": "Time per output token (TPOT)",
+    "e2e": "End-to-end latency (E2E)",
+    "e2e_per_token": "E2E per output token",
+}
+COLOURS = {"real": "#1b4f8f", "sim": "#d9730d"}
+INK, SOFT, GRID = "#26323f", "#5b6774", "#dfe4ea"
+_LIMITS = (
+    "An error is simulated - real; a relative error divides by real. Percentiles interpolate linearly.",
+    "TTFT and E2E count from the scheduled arrival, so the time a request waits in a queue is part of them.",
+    "TBT is the time between neighbouring tokens of a request; the first token has none. "
+    "TPOT = (completion - first token) / (tokens - 1). E2E / token = E2E / tokens.",
+)
+
+
+def counted(metric: str, n: int) -> str:
+    """Say what a metric was taken over, as ``60 requests`` or ``2,304 token gaps``."""
+    return count(n, "token gap" if metric == "tbt" else "request")
+
+
+def taken_over(comparison: Comparison, metric: str) -> str:
+    """Say what a metric was taken over, repeats included, as ``60 requests x 3 runs``."""
+    runs = f" x {comparison.num_repeats} runs" if comparison.num_repeats > 1 else ""
+    return counted(metric, int(comparison.figure(metric, "p50", "n_sim"))) + runs
+
+
+def cdf(values: Floats) -> tuple[Floats, Floats]:
+    """Corners of a CDF in ms; it starts at 0, before its first value."""
+    x, fraction = empirical_cdf(values)
+    return np.append(x[:1], x) / NS_PER_MS, np.append(0.0, fraction)
+
+
+def cdf_limits(comparison: Comparison, metric: str) -> tuple[float, float]:
+    """Axis limits in ms that leave some air around both samples."""
+    both = comparison.real_values[metric], comparison.sim_values[metric]
+    low = min(float(values.min()) for values in both) / NS_PER_MS
+    high = max(float(values.max()) for values in both) / NS_PER_MS
+    air = 0.04 * (high - low) or 0.05 * high or 1.0
+    return low - air, high + air
+
+
+def headline(assessment: Assessment) -> str:
+    """Say in one sentence how far the simulated median end-to-end latency is off, and whether that matters."""
+    rows = assessment.comparison.of_metric("e2e")
+    median = rows.to_dict("records")[0]
+    digits = max(decimals(rows[["real_ns", "sim_ns"]]) - 1, 0)  # a sentence is read, not computed with
+    real, sim = (ms(median[f"{side}_ns"], digits) for side in ("real", "sim"))
+    relative = round(100 * median["relative_error"], 1)
+    figures = f"(sim {sim} ms, real {real} ms, {taken_over(assessment.comparison, 'e2e')})"
+    if np.isnan(relative):
+        return f"The simulator cannot be judged on the median end-to-end latency, which is zero in reality {figures}."
+    distance = (
+        f"{number(abs(relative), 1, '%')} too {'low' if relative < 0 else 'high'}" if relative else "to within 0.1 %"
+    )
+    return f"The simulator predicts the median end-to-end latency {distance} {figures}; {_against(median, assessment)}."
+
+
+def _against(median: Mapping[Any, Any], assessment: Assessment) -> str:
+    """Hold the error of the headline against the floor and the tolerance."""
+    floor, tolerance = median["floor"], f"the tolerance of {percent(assessment.tolerance)}"
+    within = median["verdict"] != OFF
+    if np.isnan(floor):
+        return (
+            f"that is {'within' if within else 'beyond'} {tolerance}, and one real run has no floor to hold it against"
+        )
+    spread = f"the real run differs from itself by {percent(floor)}"
+    if median["verdict"] == TOO_NOISY:
+        return f"{spread}, too much to judge the simulator by"
+    if median["verdict"] == WITHIN_FLOOR:
+        return f"{spread}, so the two cannot be told apart"
+    if abs(median["error_ns"]) <= median["floor_ns"]:  # under a floor too wide to excuse anything by itself
+        return f"{spread}, and the error is within {tolerance}"
+    return f"{spread}, so the error is real, {'yet within' if within else 'and beyond'} {tolerance}"
+
+
+def verdict_line(assessment: Assessment) -> str:
+    """Say the verdict on the run and what it rests on."""
+    if assessment.verdict == VOID:
+        void = assessment.gates[assessment.gates["status"] == VOID]
+        return "void ({})".format(
+            "; ".join(f"{row['gate']} {row['value']}, {row['detail']}" for row in void.to_dict("records"))
+        )
+    rows = assessment.comparison.percentiles
+    rows = rows[(rows["statistic"] != "mean") & (rows["verdict"] == assessment.verdict)]
+    rows = rows.sort_values("relative_error", key=abs, ascending=False, kind="stable")
+    worst = [
+        f"{NAMES[row['metric']]} {row['statistic'].upper()} {percent(row['relative_error'], sign=True)}"
+        for row in rows.to_dict("records")
+    ]
+    line = assessment.verdict
+    if line in (OFF, WITHIN_TOLERANCE):
+        more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
+        line += f" ({', '.join(worst[:3])}{more})"
+    unjudged = [NAMES[metric] for metric in assessment.comparison.unjudged]
+    return f"{line}; {', '.join(unjudged)} {NOT_JUDGED}" if unjudged else line
+
+
+def how_to_read(assessment: Assessment) -> list[str]:
+    """Say what the figures of this comparison mean, one sentence or two each."""
+    comparison = assessment.comparison
+    limits = list(_LIMITS)
+    n = len(comparison.per_request)
+    if n < 100:
+        limits.insert(1, f"With {counted('e2e', n)}, P99 rests on the slowest one or two.")
+    if comparison.num_repeats > 1:
+        limits.append(
+            f"A real figure is the mean of {comparison.num_repeats} real runs. The floor is half the 95 % prediction "
+            "interval for one more of them: an error within it is one that another real run could have."
+        )
+    else:
+        limits.append("There is one real run: how much another one would differ is not known (no floor).")
+    if len(assessment.slo):
+        limits.append(
+            "A request meets an objective when its latency is at most the limit; its TBT is the mean time between its "
+            "tokens. One that failed meets none. Goodput counts those that do, for each second from the first arrival "
+            "to the last completion. Where the latency of some request was not recorded, neither is judged. "
+            "Objectives are no part of the verdict."
+        )
+    if assessment.comparison.percentiles["sim_low_ns"].notna().any():
+        limits.append(
+            "A simulated figure is the mean of several simulations, each with the scatter of the profile's own "
+            "iterations; 95 % of them lie in the range beside it. Paired errors and causes are of one without scatter."
+        )
+    limits.append(
+        "The interval beside an error is its 95 % bootstrap confidence interval, had other requests of the same "
+        "traffic come (blocks of neighbours in order of arrival, the same ones for both runs)."
+    )
+    limits.append(
+        f"Verdict: within a floor of at most {percent(MAX_FLOOR)}, else within tolerance "
+        f"({percent(assessment.tolerance)} of the real figure), else too noisy to judge where a wider floor would "
+        "excuse it, else off. The run takes the worst verdict of P50, P90 and P99, but for what chance "
+        "alone does to so many figures (4 % for the median E2E, 1 % for all by Benjamini and "
+        "Hochberg); a void gate makes it void."
+    )
+    return limits
