@@ -50,7 +50,7 @@ def main() -> None:
     settings = sim_settings(config, None)
     lengths = load_workload(workload_path(config), config.model.id).lengths
     longest = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
-    batch = Composition.of([ScheduledSeq(0, min(longest, settings.token_budget), 0, True)])
+    batch = Composition.of([ScheduledSeq(0, min(longest, settings.limits.max_num_batched_tokens), 0, True)])
 
     ours = seconds(lambda: Predictors.from_profile(load_profile(config)).iterations.step_ns(batch, 0.0))
     print(f"ours: {ours:.3f} s", flush=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from gpu_simulate_test.config.limits import EngineLimits
+
 
 class Clock(Protocol):
     """Monotonic time, in integer nanoseconds."""
@@ -138,14 +140,14 @@ class EngineInfo:
     """Engine settings that scheduling and timing depend on, read back from the engine."""
 
     name: str
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    block_size: int
-    num_blocks: int
+    limits: EngineLimits
     max_model_len: int
-    dtype: str
     device: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """As ``run_meta.json`` keeps them."""
+        return {**vars(self), "limits": self.limits.model_dump(), "details": dict(self.details)}
 
 
 class Engine(Protocol):

@@ -73,8 +73,8 @@ def test_the_simulation_says_what_it_predicted_and_where_it_guessed(sim: Path) -
 def test_the_real_engines_settings_are_read_back_and_simulated(real: Path, sim: Path) -> None:
     engine, settings = meta(real)["engine"], meta(sim)["settings"]
     assert isinstance(engine, dict) and isinstance(settings, dict)
-    assert engine["num_blocks"] == settings["num_blocks"] == 64
-    assert engine["max_num_batched_tokens"] == settings["token_budget"] == 32
+    assert engine["limits"]["num_blocks"] == settings["limits"]["num_blocks"] == 64
+    assert engine["limits"]["max_num_batched_tokens"] == settings["limits"]["max_num_batched_tokens"] == 32
 
 
 def test_the_simulation_runs_at_the_speed_the_machine_had_in_the_real_run(

@@ -6,6 +6,7 @@ Its scheduler is the one the real engines have: decode first, prompts split to f
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import (
     Composition,
     EngineInfo,
@@ -71,12 +72,14 @@ class VirtualEngine:
     def info(self) -> EngineInfo:
         return EngineInfo(
             "virtual",
-            self.max_num_seqs,
-            self.max_num_batched_tokens,
-            self.block_size,
-            self.num_blocks,
+            EngineLimits(
+                max_num_seqs=self.max_num_seqs,
+                max_num_batched_tokens=self.max_num_batched_tokens,
+                block_size=self.block_size,
+                num_blocks=self.num_blocks,
+                dtype="float32",
+            ),
             4096,
-            "float32",
             "cpu",
         )
 

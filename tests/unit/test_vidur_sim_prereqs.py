@@ -109,22 +109,24 @@ def test_limits_and_output_lengths_come_from_the_real_run(tmp_path: Path) -> Non
     real = load_real_run(path, workload_of([(16, 3), (16, 4)]))
     assert real.num_decode_actual.tolist() == [3, 1]  # the second stopped early
     settings = sim_settings(config_of(tmp_path), real)
-    assert (settings.batch_cap, settings.token_budget, settings.block_size, settings.num_blocks) == (7, 99, 8, 50)
+    limits = settings.limits
+    assert (limits.max_num_seqs, limits.max_num_batched_tokens) == (7, 99)
+    assert (limits.block_size, limits.num_blocks) == (8, 50)
 
 
 def test_without_a_real_run_limits_come_from_the_config(tmp_path: Path) -> None:
     settings = sim_settings(config_of(tmp_path, "backend.batching=sequential", "backend.num_blocks=77"), None)
-    assert (settings.batch_cap, settings.num_blocks) == (1, 77)
+    assert (settings.limits.max_num_seqs, settings.limits.num_blocks) == (1, 77)
 
 
 def test_sarathi_serves_admission_leaves_a_hundredth_of_the_blocks_free(tmp_path: Path) -> None:
     config = config_of(tmp_path, "backend=sarathi", "backend.num_blocks=200")
     settings = sim_settings(config, None)
-    assert settings.watermark == 0.01
+    assert settings.limits.watermark == 0.01
     check_limits(workload_of([(3000, 168)]), settings)
     with pytest.raises(ConfigError, match="above the KV cache's 3168"):
         check_limits(workload_of([(3000, 169)]), settings)
-    assert sim_settings(config_of(tmp_path), None).watermark == 0.0
+    assert sim_settings(config_of(tmp_path), None).limits.watermark == 0.0
 
 
 def test_a_real_run_of_another_workload_is_refused(tmp_path: Path) -> None:

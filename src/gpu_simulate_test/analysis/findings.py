@@ -21,11 +21,11 @@ _ARRIVAL_TOLERANCE_NS = 1_000
 _MAX_OUTSIDE, _GRAVE_OUTSIDE = 0.01, 0.20
 _MAX_HELD_OUT = 0.05
 _HARDWARE = ("params.hardware.name", "hardware.hardware_id")  # ours, and another tool's
-_LIMITS = (  # the gate, and where each run records what was in force
-    ("KV blocks", "num_blocks", "num_blocks"),
-    ("KV block size", "block_size", "block_size"),
-    ("requests in a batch", "max_num_seqs", "batch_cap"),
-    ("tokens in a batch", "max_num_batched_tokens", "token_budget"),
+_LIMITS = (  # the gate, and the limit
+    ("KV blocks", "num_blocks"),
+    ("KV block size", "block_size"),
+    ("requests in a batch", "max_num_seqs"),
+    ("tokens in a batch", "max_num_batched_tokens"),
 )
 _HASH = 12  # characters of a hash that people compare
 LEFT_OUT, COMPARED, CUT = "left out", "compared all the same", "each pair is cut to the tokens that both made"
@@ -100,12 +100,12 @@ def _same(name: str, real: Run, sim: Run, *keys: str) -> Finding:
 def same_limits(real: Run, sim: Run) -> list[Finding]:
     """Batch limits and KV cache, those in force; where one is not recorded, what was asked for, for the record."""
     found = []
-    for name, of_real, of_sim in _LIMITS:
-        in_force = look_up(real.meta, f"engine.{of_real}"), look_up(sim.meta, f"settings.{of_sim}")
-        asked = [look_up(run.meta, f"params.backend.{of_real}") for run in (real, sim)]
+    for name, key in _LIMITS:
+        in_force = look_up(real.meta, f"engine.limits.{key}"), look_up(sim.meta, f"settings.limits.{key}")
+        asked = [look_up(run.meta, f"params.limits.{key}") for run in (real, sim)]
         holds = in_force[0] == in_force[1] if all(in_force) else None
         detail = {
-            None: f"engine.{of_real} of the real run or settings.{of_sim} of the simulated run",
+            None: f"engine.limits.{key} of the real run or settings.limits.{key} of the simulated run",
             True: "the same in both runs",
             False: "different engines: run vidur-sim with real_run_dir",
         }[holds]

@@ -39,7 +39,7 @@ def _identity(run: Run, said: dict[str, str]) -> dict[str, str]:
         "Model": said["model"],
         "Hardware": said["hardware"],
         "Ran on": look_up(meta, "engine.details.device_name", "env.cuda_device_name", "env.cpu"),
-        "Data type": look_up(meta, "engine.dtype", "params.hardware.dtype"),
+        "Data type": look_up(meta, "engine.limits.dtype", "settings.limits.dtype", "params.hardware.dtype"),
         "Engine": "",
         "Scheduler": "",
         "Predictor": "",

@@ -29,7 +29,7 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         "loop": config.vidur.loop.name,
         "samples": config.vidur.samples,
         "backend": asdict(config.backend),
-        "real": [real.settings, real.num_decode_actual.tolist(), real.reference_ns] if real else None,
+        "real": [real.limits.model_dump(), real.num_decode_actual.tolist(), real.reference_ns] if real else None,
         "match_speed": config.match_speed,
     }
     path = Path(config.output.root) / "vidur_runs" / stable_id("vidur", identity)

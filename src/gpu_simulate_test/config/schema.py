@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gpu_simulate_test.config.limits import SARATHI_WATERMARK, EngineLimits
 from gpu_simulate_test.errors import ConfigError
 
 
@@ -315,6 +316,20 @@ class StageConfig:
     vidur: VidurConfig
     output: OutputConfig
     overwrite: bool = False
+
+    @property
+    def limits(self) -> EngineLimits:
+        """What the engine is limited by."""
+        backend = self.backend
+        return EngineLimits(
+            max_num_seqs=backend.batch_cap,
+            max_num_batched_tokens=backend.max_num_batched_tokens,
+            block_size=backend.block_size,
+            num_blocks=backend.num_blocks,
+            watermark=SARATHI_WATERMARK if backend.name == "sarathi" else 0.0,
+            enable_prefix_caching=backend.enable_prefix_caching,
+            dtype=self.hardware.dtype,
+        )
 
 
 @dataclass

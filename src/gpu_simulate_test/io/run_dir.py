@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from gpu_simulate_test.config.limits import with_limits
 from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
 from gpu_simulate_test.io.files import read_json, write_json, write_lines, write_text
 from gpu_simulate_test.io.tables import Table, write_table
@@ -162,7 +163,7 @@ def read_run_meta(path: Path, meta: str = RUN_META) -> dict[str, Any]:
         raise ArtifactError(f"no such run directory: {path}; run {stage} first")
     if not is_finished(path, meta):
         raise ArtifactError(f"incomplete run directory (no {meta}): {path}; run {stage} again")
-    return read_json(path / meta)
+    return with_limits(read_json(path / meta))
 
 
 def repeat_dirs(path: Path, meta: dict[str, Any]) -> list[Path]:
@@ -190,7 +191,7 @@ def newest_runs(parent: Path, run_type: str) -> list[tuple[Path, dict[str, Any]]
     """
     found = []
     for path in parent.glob(f"*/{RUN_META}"):
-        meta = read_json(path)
+        meta = with_limits(read_json(path))
         ours = path.parent.suffix not in (".new", ".old") and not meta.get("repeat_of")
         if ours and meta.get("run_type") == run_type:
             found.append((path.parent, meta))

@@ -50,10 +50,10 @@ def reach_of(workload: Workload, info: EngineInfo) -> Reach:
     totals = workload.lengths["num_prefill_tokens"] + workload.lengths["num_decode_tokens"]
     longest = 1 << int(totals.max() - 1).bit_length()  # room above, so that a similar workload is covered too
     return Reach(
-        max_tokens=info.max_num_batched_tokens,
-        max_seqs=min(info.max_num_seqs, len(workload)),
-        max_context=min(longest, info.max_model_len, info.num_blocks * info.block_size),
-        max_cached=info.num_blocks * info.block_size,
+        max_tokens=info.limits.max_num_batched_tokens,
+        max_seqs=min(info.limits.max_num_seqs, len(workload)),
+        max_context=min(longest, info.max_model_len, info.limits.kv_tokens),
+        max_cached=info.limits.kv_tokens,
     )
 
 
@@ -87,7 +87,7 @@ def fill(
     tables |= {ITERATION: iteration, NOISE: noise_record(table, predictors.predict_table(table))}
     without = Predictors.fit(model, iteration_table(table[~held_out], speed))
     meta = {
-        "engine": asdict(info),
+        "engine": info.record(),
         "started_at": started,
         "ended_at": now(),
         "env": environment(),
@@ -118,7 +118,7 @@ def _profile_operators(
     timer = time_operators(points, operators, config.vidur.profiling.repeats)
     timings = list(tqdm(timer, total=len(points), desc="vidur-profile operators", unit="point"))
     spread = float(np.median([values.std() / np.median(values) for values in timings]))
-    mlp, attention = operator_tables(points, timings, config.model, info.block_size)
+    mlp, attention = operator_tables(points, timings, config.model, info.limits.block_size)
     return {MLP: mlp, ATTENTION: attention}, {"points": len(mlp) + len(attention), "median_spread": spread}
 
 
@@ -134,7 +134,7 @@ def _profile_iterations(
     rounds = [[*planned, *_like_traffic(workload, reach, number)] for number in range(settings.repeats)]
     order = schedule(rounds, held_out)
     one_round = len(order) // len(rounds)
-    same = {**identity(config), "engine": asdict(engine.info()), "reach": asdict(reach), "bursts": len(order)}
+    same = {**identity(config), "engine": engine.info().record(), "reach": asdict(reach), "bursts": len(order)}
     list(run_episode(engine, planned[0], config.model.vocab_size, clock))  # the first one warms the engine up
     measured = _read_kept(kept, same, clock)
     saved = time.monotonic()

@@ -71,11 +71,7 @@ def import_recorded(
     run.write_table(TOKEN_METRICS, tokens)
     engine = {
         "name": backend.name,
-        "max_num_seqs": backend.max_num_seqs,
-        "max_num_batched_tokens": backend.max_num_batched_tokens,
-        "block_size": backend.block_size,
-        "num_blocks": backend.num_blocks,
-        "dtype": config.hardware.dtype,
+        "limits": config.limits.model_dump(),
         "device": config.hardware.device,
     }
     lines = [f"# Recorded run {run_id}", "", f"- {len(requests)} requests of {source.name}"]

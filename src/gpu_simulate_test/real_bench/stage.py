@@ -5,7 +5,6 @@ import logging
 import resource
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +152,7 @@ def _meta_fields(workload: Workload, info: EngineInfo, speed: ReferenceBursts) -
         "workload_dir": str(workload.path.absolute()),
         "workload_sha256": workload.sha256,
         "backend": info.name,
-        "engine": asdict(info),
+        "engine": info.record(),
         "reference_ns": speed.reference_ns,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
@@ -165,7 +164,7 @@ def _summary(run_id: str, metrics: Metrics, info: EngineInfo, workload: Workload
     lines = [
         f"# Real run {run_id}",
         "",
-        f"- engine: {info.name} on {info.device}, {info.dtype}",
+        f"- engine: {info.name} on {info.device}, {info.limits.dtype}",
         f"- workload: {workload.path.name}, {len(workload)} requests",
         f"- served: {int(ok.sum())}; failed: {int((~ok).sum())}",
         f"- iterations: {len(metrics.iterations)}; output tokens: {len(tokens)}",

@@ -9,9 +9,9 @@ through one by one, in Vidur's order.
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.simulator.timeline import Timeline
 
@@ -19,28 +19,16 @@ StepNs = Callable[[Composition, float], float]
 """Time of a batch, ns, from its composition and the virtual time at which it begins, s."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What an engine's scheduler is limited by."""
-
-    batch_cap: int
-    token_budget: int
-    block_size: int
-    num_blocks: int
-    watermark: float = 0.0  # share of the KV blocks that admission leaves free
-    prefix_caching: bool = False  # a preempted request keeps what of its cache is not given away
-
-
 class SarathiCore:
     """The scheduler, its KV cache and its clock.
 
     Parameters
     ----------
-    limits : Limits
+    limits : EngineLimits
     step_ns : callable
     """
 
-    def __init__(self, limits: Limits, step_ns: StepNs) -> None:
+    def __init__(self, limits: EngineLimits, step_ns: StepNs) -> None:
         self._limits = limits
         self._step_ns = step_ns
 
@@ -65,7 +53,7 @@ class SarathiCore:
 class _Run:
     def __init__(
         self,
-        limits: Limits,
+        limits: EngineLimits,
         step_ns: StepNs,
         arrival_ns: Sequence[int],
         num_prefill: Sequence[int],
@@ -77,7 +65,7 @@ class _Run:
         self.prefill, self.decode = list(num_prefill), list(num_decode)  # of the present pass: see `_restart`
         self.processed = [0] * size  # of the prompt
         self.free = limits.num_blocks
-        self.watermark = int(limits.watermark * limits.num_blocks)
+        self.watermark = limits.watermark_blocks
         self.waiting: deque[int] = deque()
         self.skipped: list[int] = []  # prompts that a batch had no budget for
         self.tail: list[int] = []  # the last batch's prompts, in its order
@@ -131,7 +119,7 @@ class _Run:
         else:
             prompts = self.skipped + self._squeeze(iteration, [*islice(self.order, older), *self.tail])
         self.tail = []
-        budget = limits.token_budget - len(self.order)
+        budget = limits.max_num_batched_tokens - len(self.order)
         batch: list[tuple[int, int]] = []
         self.skipped = []
         for request in prompts:
@@ -150,7 +138,7 @@ class _Run:
         limits = self.limits
         while self.waiting:
             running = len(self.order) + len(batch)
-            if limits.batch_cap in (running, running + len(self.skipped)):
+            if limits.max_num_seqs in (running, running + len(self.skipped)):
                 return
             request = self.waiting[0]
             blocks = -(-self.prefill[request] // limits.block_size)
@@ -274,7 +262,7 @@ class _Run:
         self.processed[request] = 0
         self.line.restarts[request] += 1
         blocks = self._held(request, tokens)
-        if self.limits.prefix_caching:
+        if self.limits.enable_prefix_caching:
             self.left[request] = blocks, self.given + self.free
         self.free += blocks
         self.waiting.appendleft(request)

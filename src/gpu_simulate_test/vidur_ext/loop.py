@@ -82,7 +82,7 @@ class Loop:
     def _serve(self, name: str, step: Step, count: int, on_finished: Callable[[int], object]) -> Timeline:
         arrival, prefill, decode = (values[:count] for values in self._requests)
         if name == "core":
-            core = SarathiCore(self._settings.limits(), lambda batch, now: step(batch, now, None))
+            core = SarathiCore(self._settings.limits, lambda batch, now: step(batch, now, None))
             return core.run(arrival.tolist(), prefill.tolist(), decode.tolist(), on_finished)
         return simulate(
             self._settings,

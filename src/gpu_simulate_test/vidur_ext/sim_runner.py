@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 from tqdm import tqdm
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
 from gpu_simulate_test.engine import COMPOSITION, Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
@@ -47,15 +49,13 @@ log = logging.getLogger(__name__)
 _NEIGHBOURS = 15  # iterations
 _PIECE = 4096  # requests whose tokens are in memory together
 
-_WATERMARK = {"sarathi": 0.01}  # what an engine's admission leaves free of its KV blocks
-
 
 @dataclass(frozen=True)
 class RealRun:
     """What the simulation takes from a real run of the same workload."""
 
     path: Path
-    settings: dict[str, Any]
+    limits: EngineLimits
     num_decode_actual: np.ndarray
     presence: tuple[np.ndarray, np.ndarray]  # arrivals and completions of the requests that completed, ns
     reference_ns: float | None  # of the machine while it served, the mean of its repeats
@@ -73,8 +73,10 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     meta = read_run_meta(path)
     if meta.get("workload_sha256") != workload.sha256:
         raise ArtifactError(f"real run of another workload: {path}; it served {meta.get('workload_dir')}")
-    if "engine" not in meta:
-        raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out")
+    try:
+        limits = EngineLimits.model_validate(meta["engine"]["limits"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out") from error
     requests = read_table(path, REQUEST_METRICS)
     # A request that failed in the real run has no length to learn from: it is simulated as asked.
     actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
@@ -88,31 +90,20 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     done = requests[requests["status"] == "ok"]
     ends = done["completion_time_ns"] if "completion_time_ns" in done else done["first_token_time_ns"]
     presence = done["arrival_time_ns"].to_numpy(), ends.to_numpy(dtype=np.int64)
-    return RealRun(
-        path, meta["engine"], actual.to_numpy(), presence, float(np.mean(bursts)) if bursts else None, iterations
-    )
+    return RealRun(path, limits, actual.to_numpy(), presence, float(np.mean(bursts)) if bursts else None, iterations)
 
 
 def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
     """Scheduling limits, from the real run where there is one, else from the config."""
-    backend = config.backend
-    limits = {
-        "batch_cap": backend.batch_cap,
-        "token_budget": backend.max_num_batched_tokens,
-        "block_size": backend.block_size,
-        "num_blocks": backend.num_blocks,
-    }
-    if real is not None:
-        names = {"batch_cap": "max_num_seqs", "token_budget": "max_num_batched_tokens"}
-        limits = {key: int(real.settings[names.get(key, key)]) for key in limits}
+    limits = config.limits if real is None else real.limits
     return SimSettings(
         model_id=config.model.id,
         device=config.hardware.vidur_device,
         network_device=config.hardware.vidur_network_device,
         scheduler=config.vidur.scheduler.name,
-        prefix_caching=backend.enable_prefix_caching and config.vidur.scheduler.name == "sarathi",
-        watermark=_WATERMARK.get(backend.name if real is None else str(real.settings.get("name")), 0.0),
-        **limits,
+        limits=limits.model_copy(
+            update={"enable_prefix_caching": limits.enable_prefix_caching and config.vidur.scheduler.name == "sarathi"}
+        ),
     )
 
 
@@ -136,15 +127,15 @@ def check_limits(workload: Workload, settings: SimSettings) -> None:
     ConfigError
         A request exceeds the KV cache, or, for vLLM's scheduler, the token budget.
     """
-    lengths = workload.lengths
+    lengths, limits = workload.lengths, settings.limits
     total = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
-    capacity = (settings.num_blocks - int(settings.watermark * settings.num_blocks)) * settings.block_size
+    capacity = (limits.num_blocks - limits.watermark_blocks) * limits.block_size
     if total > capacity:
         raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise backend.num_blocks")
     longest = int(lengths["num_prefill_tokens"].max())
-    if settings.scheduler == "vllm" and longest > settings.token_budget:
+    if settings.scheduler == "vllm" and longest > limits.max_num_batched_tokens:
         raise ConfigError(
-            f"a prompt of {longest} tokens is above the token budget of {settings.token_budget}, and "
+            f"a prompt of {longest} tokens is above the token budget of {limits.max_num_batched_tokens}, and "
             "vidur/scheduler=vllm does not split prompts; raise backend.max_num_batched_tokens"
         )
 
@@ -231,7 +222,7 @@ def vidur_sim(
             profiling_root=str(Path(config.vidur.profiling.root).absolute()),
             profile_held_out=profile.meta.get("held_out"),
             real_run_dir=str(real.path.absolute()) if real else None,
-            settings=asdict(settings),
+            settings=settings.record(),
             predictor=config.vidur.predictor.name,
             loop={"name": loop.name, "checked": loop.checked, "difference": loop.difference},
             reference_ns=profile.meta.get("reference_ns"),
@@ -347,6 +338,7 @@ def _summary(
     speed: float,
     loop: Loop,
 ) -> list[str]:
+    limits = settings.limits
     return [
         f"# Simulated run {run_id}",
         "",
@@ -354,8 +346,8 @@ def _summary(
         f"- loop: {loop.described()}",
         f"- {config.model.id} on {config.hardware.name}",
         f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
-        f"{settings.batch_cap} requests, {settings.token_budget} tokens a batch, "
-        f"{settings.num_blocks} KV blocks of {settings.block_size}",
+        f"{limits.max_num_seqs} requests, {limits.max_num_batched_tokens} tokens a batch, "
+        f"{limits.num_blocks} KV blocks of {limits.block_size}",
         f"- requests: {len(requests)}; output tokens: {requests['num_decode_tokens_actual'].sum()}; "
         f"iterations: {len(iterations)}",
         f"- engine time outside the profiled range: {share_outside_profile(iterations):.1%}",

@@ -25,8 +25,8 @@ from vidur.request_generator.base_request_generator import BaseRequestGenerator
 from vidur.request_generator.request_generator_registry import RequestGeneratorRegistry
 from vidur.simulator import Simulator
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.simulator.sarathi import Limits
 from gpu_simulate_test.simulator.timeline import Timeline
 from gpu_simulate_test.vidur_ext.vidur_predictor import (
     GsimExecutionTimePredictorConfig,
@@ -47,23 +47,11 @@ class SimSettings:
     device: str
     network_device: str
     scheduler: str  # sarathi | vllm | orca
-    batch_cap: int
-    token_budget: int
-    block_size: int
-    num_blocks: int
-    prefix_caching: bool = False  # sarathi only: a preempted request keeps what of its cache is not given away
-    watermark: float = 0.0  # share of the KV blocks that admission leaves free
+    limits: EngineLimits  # prefix caching: sarathi only
 
-    def limits(self) -> Limits:
-        """Those of them that the core needs."""
-        return Limits(
-            self.batch_cap,
-            self.token_budget,
-            self.block_size,
-            self.num_blocks,
-            self.watermark,
-            self.prefix_caching,
-        )
+    def record(self) -> dict[str, Any]:
+        """As ``run_meta.json`` keeps them."""
+        return {**vars(self), "limits": self.limits.model_dump()}
 
 
 class _Request(Request):
@@ -135,7 +123,7 @@ def simulate(
         config = _vidur_config(settings, scratch, requests, _observed(predict_ns, compositions))
         Replica._id = -1  # Vidur's global scheduler expects the first to be 0
         simulator = Simulator(config)
-        if settings.prefix_caching:
+        if settings.limits.enable_prefix_caching:
             (replica,) = simulator.scheduler._replica_schedulers.values()
             _keep_prefixes(replica)
         simulator.metric_store.on_batch_end = _recorder(index_of, compositions, line, on_finished)
@@ -232,21 +220,24 @@ def replica_config(settings: SimSettings) -> ReplicaConfig:
 def cache_config(settings: SimSettings) -> CacheConfig:
     """The KV cache."""
     return CacheConfig(
-        block_size=settings.block_size,
-        num_blocks=settings.num_blocks,
-        watermark_blocks_fraction=settings.watermark,
+        block_size=settings.limits.block_size,
+        num_blocks=settings.limits.num_blocks,
+        watermark_blocks_fraction=settings.limits.watermark,
     )
 
 
 def _vidur_config(
     settings: SimSettings, scratch: str, requests: Sequence[Request], predict_ns: PredictNs
 ) -> SimulationConfig:
+    limits = settings.limits
     scheduler = {
-        "sarathi": lambda: SarathiSchedulerConfig(batch_size_cap=settings.batch_cap, chunk_size=settings.token_budget),
-        "vllm": lambda: VllmSchedulerConfig(
-            batch_size_cap=settings.batch_cap, max_tokens_in_batch=settings.token_budget
+        "sarathi": lambda: SarathiSchedulerConfig(
+            batch_size_cap=limits.max_num_seqs, chunk_size=limits.max_num_batched_tokens
         ),
-        "orca": lambda: OrcaSchedulerConfig(batch_size_cap=settings.batch_cap),
+        "vllm": lambda: VllmSchedulerConfig(
+            batch_size_cap=limits.max_num_seqs, max_tokens_in_batch=limits.max_num_batched_tokens
+        ),
+        "orca": lambda: OrcaSchedulerConfig(batch_size_cap=limits.max_num_seqs),
     }[settings.scheduler]()
     workload = _WorkloadConfig(max_tokens=max(one.num_prefill_tokens + one.num_decode_tokens for one in requests))
     predictor = GsimExecutionTimePredictorConfig(no_cache=True)

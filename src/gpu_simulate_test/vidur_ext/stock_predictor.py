@@ -97,17 +97,18 @@ def train_stock(profile: Profile, settings: SimSettings, longest: int, **grid: A
     """
     logging.getLogger("vidur").setLevel(logging.WARNING)  # it logs to stdout
     log.info("training Vidur's random forests on %s: this takes minutes", profile.path)
+    limits = settings.limits
     # Orca puts whole prompts together, whatever the token budget.
-    tokens = max(settings.token_budget, settings.batch_cap * (longest if settings.scheduler == "orca" else 1))
+    tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs * (longest if settings.scheduler == "orca" else 1))
     replica = replica_config(settings)
     with tempfile.TemporaryDirectory(prefix="gsim-stock-") as scratch:  # it stores models even with no_cache
-        _write_tables(profile, replica.model_config, settings.block_size, Path(scratch))
+        _write_tables(profile, replica.model_config, limits.block_size, Path(scratch))
         config = RandomForrestExecutionTimePredictorConfig(
             no_cache=True,
             cache_dir=scratch,
             kv_cache_prediction_granularity=_KV_STEP,
             prediction_max_prefill_chunk_size=_rounded_up(longest, _CHUNK_STEP),
-            prediction_max_batch_size=settings.batch_cap,
+            prediction_max_batch_size=limits.max_num_seqs,
             prediction_max_tokens_per_request=_rounded_up(max(longest, tokens), _KV_STEP),
             **grid,
         )

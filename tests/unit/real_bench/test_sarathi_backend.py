@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.engine import Composition, EngineRequest, MonotonicClock
 from gpu_simulate_test.errors import MachineError
@@ -186,7 +187,9 @@ def test_its_real_engine_serves_a_replay_over_zeromq(stand_in: Any, tmp_path: Pa
     )
     try:
         info = engine.info()
-        assert (info.num_blocks, info.block_size, info.max_num_seqs, info.max_num_batched_tokens) == (200, 16, 6, 64)
+        limits = info.limits
+        assert (limits.num_blocks, limits.block_size, limits.max_num_seqs) == (200, 16, 6)
+        assert (limits.max_num_batched_tokens, limits.watermark) == (64, 0.01)
         assert info.max_model_len == (200 - 2) * 16  # a hundredth is the watermark
         rng = np.random.default_rng(0)
         lengths = [
@@ -312,7 +315,10 @@ def test_its_schedulers_and_vidurs_make_the_same_batches(stand_in: Any, name: st
     clock = VirtualClock()
     engine = on_virtual_clock(stand_in, scheduler, num_blocks, clock)
     recording = replay(engine, requests_of(lengths), arrivals, clock)
-    settings = SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", name, cap, budget, 16, num_blocks, watermark=0.01)
+    limits = EngineLimits(
+        max_num_seqs=cap, max_num_batched_tokens=budget, block_size=16, num_blocks=num_blocks, watermark=0.01
+    )
+    settings = SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", name, limits)
     batches, result = simulated(settings, lengths, arrivals)
 
     made: Counter[int] = Counter()

@@ -1,13 +1,14 @@
 """Our core makes Vidur's batches at Vidur's times: the same to the nanosecond, whatever is asked."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.simulator.sarathi import SarathiCore
 from gpu_simulate_test.simulator.timeline import Timeline
@@ -40,6 +41,15 @@ class Asked:
     settings: SimSettings
 
 
+def sim_settings(scheduler: str, limits: EngineLimits) -> SimSettings:
+    return SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", scheduler, limits)
+
+
+def few_blocks(num_blocks: int) -> SimSettings:
+    limits = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=num_blocks)
+    return sim_settings("sarathi", limits)
+
+
 @st.composite
 def workloads(draw: st.DrawFn) -> Asked:
     longest = draw(st.sampled_from([(5, 5), (40, 40), (150, 60), (300, 20)]))
@@ -52,24 +62,20 @@ def workloads(draw: st.DrawFn) -> Asked:
     blocks = int(needed * draw(st.sampled_from([1.0, 1.2, 2.0, 4.0, 1000.0]))) + draw(st.integers(0, 3))
     while blocks - int(watermark * blocks) < needed:
         blocks += 1
-    limits = SimSettings(
-        "gsim/qwen3-tiny",
-        "cpu",
-        "cpu_node",
-        "sarathi",
-        batch_cap=draw(st.integers(1, 256)),
-        token_budget=draw(st.integers(1, 512)),
+    limits = EngineLimits(
+        max_num_seqs=draw(st.integers(1, 256)),
+        max_num_batched_tokens=draw(st.integers(1, 512)),
         block_size=block_size,
         num_blocks=blocks,
-        prefix_caching=draw(st.booleans()),
+        enable_prefix_caching=draw(st.booleans()),
         watermark=watermark,
     )
-    return Asked(lengths, arrivals, limits)
+    return Asked(lengths, arrivals, sim_settings("sarathi", limits))
 
 
 def both(asked: Asked) -> tuple[Timeline, Timeline]:
     prompts, outputs = ([pair[index] for pair in asked.lengths] for index in (0, 1))
-    core = SarathiCore(asked.settings.limits(), lambda batch, _start: cost(batch))
+    core = SarathiCore(asked.settings.limits, lambda batch, _start: cost(batch))
     vidur = simulate(asked.settings, np.array(asked.arrivals), prompts, outputs, lambda batch, _own: cost(batch))
     return core.run(asked.arrivals, prompts, outputs), vidur
 
@@ -85,7 +91,7 @@ def test_the_same_batches_and_times_as_vidurs_loop(asked: Asked) -> None:
 
 
 def test_a_difference_is_named_by_the_first_iteration_that_shows_it() -> None:
-    few = Asked([(30, 40)] * 3, [0, 1, 2], SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", 4, 64, 16, 8))
+    few = Asked([(30, 40)] * 3, [0, 1, 2], few_blocks(8))
     core, vidur = both(few)
     assert sum(core.restarts) > 0
     core.end_ns[7] += 1
@@ -93,7 +99,7 @@ def test_a_difference_is_named_by_the_first_iteration_that_shows_it() -> None:
 
 
 def test_where_the_core_is_not_vidurs_loop_that_loop_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", 4, 64, 16, 4096)
+    limits = few_blocks(4096)
     requests = np.array([0, MS]), np.array([50, 20]), np.array([4, 3])
 
     def made(settings: SimSettings, *, name: str = "core", own_batch: bool = False) -> loop.Loop:
@@ -104,7 +110,7 @@ def test_where_the_core_is_not_vidurs_loop_that_loop_is_used(monkeypatch: pytest
     assert "identical to Vidur's loop on the first 2 requests" in used.described()
     assert made(limits, name="vidur").name == "vidur"
     assert made(limits, own_batch=True).name == "vidur"
-    assert made(SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "orca", 4, 64, 16, 4096)).name == "vidur"
+    assert made(replace(limits, scheduler="orca")).name == "vidur"
 
     class Wrong(SarathiCore):
         def run(self, *args: object) -> Timeline:

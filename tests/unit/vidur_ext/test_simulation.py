@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.real_bench.replay import replay
 from gpu_simulate_test.simulator.timeline import Timeline
@@ -20,6 +21,7 @@ from tests.support.configs import typed_config
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 
 MS = 1_000_000
+FEW = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -32,9 +34,9 @@ def registered() -> None:
 def sim(
     lengths: Sequence[tuple[int, int]], arrivals: Sequence[int], scheduler: str = "sarathi", **limits: int
 ) -> Timeline:
-    values = {"batch_cap": 4, "token_budget": 64, "block_size": 16, "num_blocks": 4096} | limits
+    values = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "block_size": 16, "num_blocks": 4096} | limits
     return simulate(
-        SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", scheduler, **values),
+        SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", scheduler, EngineLimits(**values)),
         np.array(arrivals, dtype=np.int64),
         [prompt for prompt, _ in lengths],
         [output for _, output in lengths],
@@ -105,7 +107,7 @@ def test_a_full_cache_preempts_and_every_token_is_still_made_once() -> None:
 def test_however_often_a_request_is_preempted_it_makes_what_was_asked(
     lengths: list[tuple[int, int]], num_blocks: int, budget: int, caching: bool
 ) -> None:
-    limits = {"num_blocks": num_blocks, "token_budget": budget, "prefix_caching": caching}
+    limits = {"num_blocks": num_blocks, "max_num_batched_tokens": budget, "enable_prefix_caching": caching}
     result = sim(lengths, list(range(len(lengths))), **limits)
     assert result.token_counts().tolist() == [output for _, output in lengths]
 
@@ -116,7 +118,7 @@ def test_with_prefix_caching_a_preempted_request_computes_less_again() -> None:
     def prefilled(result: Timeline) -> int:
         return sum(batch.num_prefill_tokens for batch in result.batches)
 
-    again, kept = (sim(lengths, arrivals, num_blocks=20, prefix_caching=caching) for caching in (False, True))
+    again, kept = (sim(lengths, arrivals, num_blocks=20, enable_prefix_caching=caching) for caching in (False, True))
     assert min(sum(kept.restarts), sum(again.restarts)) > 0
     assert 180 < prefilled(kept) < prefilled(again)
     assert kept.token_counts().tolist() == [90, 90, 90]
@@ -135,9 +137,7 @@ def test_the_batch_is_seen_as_an_engine_reports_it() -> None:
         seen.append(batch)
         return float(MS)
 
-    simulate(
-        SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", 4, 64, 16, 4096), np.array([0]), [70], [3], spy
-    )
+    simulate(SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", FEW), np.array([0]), [70], [3], spy)
     real = [[ScheduledSeq(0, 64, 0, True)], [ScheduledSeq(0, 6, 64, True)]]
     real += [[ScheduledSeq(0, 1, cached, False)] for cached in (70, 71)]
     assert seen == [Composition.of(batch) for batch in real]

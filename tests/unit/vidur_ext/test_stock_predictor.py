@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.latency.operators import OperatorModel
 from gpu_simulate_test.profiles.bundle import Profile
@@ -24,7 +25,7 @@ from gpu_simulate_test.vidur_ext.stock_predictor import StockPredictor, stand_in
 from tests.support.configs import typed_config
 
 MS = 1_000_000
-LIMITS = {"batch_cap": 4, "token_budget": 64, "block_size": 16, "num_blocks": 4096}
+LIMITS = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
 LONGEST = 200
 # Vidur's own grid has 27 forests of 250 to 750 trees, each fitted up to ten times.
 SMALL_GRID: dict[str, Any] = {
@@ -37,7 +38,7 @@ SMALL_GRID: dict[str, Any] = {
 
 
 def limits(scheduler: str = "sarathi", **changed: int) -> SimSettings:
-    return SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", scheduler, **(LIMITS | changed))
+    return SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", scheduler, LIMITS.model_copy(update=changed))
 
 
 def truth_ms(op: str, key: Sequence[int]) -> float:
@@ -55,7 +56,7 @@ def profile_of(factor: float = 1.0) -> Profile:
     register_device(config.hardware)
     points = operator_points(Mock(), Reach(64, 4, 256, 4096))  # nothing is timed
     timings = [np.full(2, factor * truth_ms(point.op, point.key)) for point in points]
-    mlp, attention = operator_tables(points, timings, config.model, LIMITS["block_size"])
+    mlp, attention = operator_tables(points, timings, config.model, LIMITS.block_size)
     meta = {"num_layers": config.model.num_layers}
     return Profile(Path("nowhere"), meta, mlp, attention, iteration=None, noise=None, kernels=None)
 
@@ -168,12 +169,12 @@ SEQS = st.tuples(st.integers(1, 64), st.integers(0, LONGEST - 2), st.booleans())
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(SEQS, min_size=1, max_size=LIMITS["batch_cap"]))
+@given(st.lists(SEQS, min_size=1, max_size=LIMITS.max_num_seqs))
 def test_every_batch_within_the_limits_is_in_the_table(
     stock: StockPredictor, drawn: list[tuple[int, int, bool]]
 ) -> None:
     seqs: list[ScheduledSeq] = []
-    budget = LIMITS["token_budget"]
+    budget = LIMITS.max_num_batched_tokens
     for index, (tokens, cached, prefill) in enumerate(drawn):
         tokens = min(tokens, LONGEST - cached, budget) if prefill else 1
         if tokens > 0:

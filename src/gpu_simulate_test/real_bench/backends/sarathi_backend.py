@@ -39,6 +39,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from gpu_simulate_test.config.limits import SARATHI_WATERMARK, EngineLimits
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, ScheduledSeq, Step, Token
 from gpu_simulate_test.real_bench.backends.model import device_details, dummy_config, model_folder, prepare_device
@@ -233,12 +234,15 @@ class SarathiEngine:
         }
         return EngineInfo(
             name="sarathi",
-            max_num_seqs=config.scheduler_config.max_num_seqs,
-            max_num_batched_tokens=config.scheduler_config.get_max_num_batched_tokens(self._max_model_len),
-            block_size=config.cache_config.block_size,
-            num_blocks=self._num_blocks,
+            limits=EngineLimits(
+                max_num_seqs=config.scheduler_config.max_num_seqs,
+                max_num_batched_tokens=config.scheduler_config.get_max_num_batched_tokens(self._max_model_len),
+                block_size=config.cache_config.block_size,
+                num_blocks=self._num_blocks,
+                watermark=SARATHI_WATERMARK,
+                dtype=str(config.model_config.dtype).removeprefix("torch."),
+            ),
             max_model_len=self._max_model_len,
-            dtype=str(config.model_config.dtype).removeprefix("torch."),
             device=self._device,
             details=details,
         )

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers import logging as transformers_logging
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, Operators, ScheduledSeq, Step, Token
 from gpu_simulate_test.errors import MachineError
@@ -85,12 +86,14 @@ class TransformersEngine:
         }
         return EngineInfo(
             name="transformers",
-            max_num_seqs=self._scheduler.max_requests_per_batch,
-            max_num_batched_tokens=cache.max_batch_tokens,
-            block_size=block_size(cache),
-            num_blocks=cache.num_blocks,
+            limits=EngineLimits(
+                max_num_seqs=self._scheduler.max_requests_per_batch,
+                max_num_batched_tokens=cache.max_batch_tokens,
+                block_size=block_size(cache),
+                num_blocks=cache.num_blocks,
+                dtype=str(self._model.dtype).removeprefix("torch."),
+            ),
             max_model_len=self._max_model_len,
-            dtype=str(self._model.dtype).removeprefix("torch."),
             device=self._device,
             details=details,
         )

@@ -21,6 +21,7 @@ from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
 from vllm import __version__ as vllm_version
 from vllm.sampling_params import RequestOutputKind
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, ScheduledSeq, Step, Token
 from gpu_simulate_test.errors import ConfigError
@@ -101,12 +102,15 @@ class VllmEngine:
         }
         return EngineInfo(
             name="vllm",
-            max_num_seqs=config.scheduler_config.max_num_seqs,
-            max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
-            block_size=config.cache_config.block_size,
-            num_blocks=self._num_blocks,
+            limits=EngineLimits(
+                max_num_seqs=config.scheduler_config.max_num_seqs,
+                max_num_batched_tokens=config.scheduler_config.max_num_batched_tokens,
+                block_size=config.cache_config.block_size,
+                num_blocks=self._num_blocks,
+                enable_prefix_caching=config.cache_config.enable_prefix_caching,
+                dtype=str(config.model_config.dtype).removeprefix("torch."),
+            ),
             max_model_len=config.model_config.max_model_len,
-            dtype=str(config.model_config.dtype).removeprefix("torch."),
             device=self._device,
             details=details,
         )

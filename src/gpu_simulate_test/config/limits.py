@@ -1,0 +1,73 @@
+"""What an engine's scheduler is limited by: one spelling for settings, engines, the simulator, metadata and gates."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Count = Annotated[int, Field(ge=1, le=10**15)]
+_Degree = Annotated[int, Field(ge=1, le=1024)]
+
+SARATHI_WATERMARK = 0.01  # Sarathi-Serve's own constant
+
+# What metadata written before there was one spelling called them.
+_OLD_NAMES = {
+    "batch_cap": "max_num_seqs",
+    "token_budget": "max_num_batched_tokens",
+    "prefix_caching": "enable_prefix_caching",
+}
+
+
+class EngineLimits(BaseModel):
+    """Limits of an engine, of which its batches are a consequence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_num_seqs: _Count = Field(description="requests in one batch; 1 serves them one after another")
+    max_num_batched_tokens: _Count = Field(description="tokens in one batch, decode first, prompts split to fit")
+    block_size: _Count = Field(description="tokens in a KV-cache block")
+    num_blocks: _Count = Field(description="KV-cache blocks")
+    watermark: float = Field(default=0.0, ge=0, lt=1, description="share of the KV blocks that admission leaves free")
+    enable_prefix_caching: bool = Field(
+        default=False, description="a preempted request keeps what of its cache is not given away"
+    )
+    tensor_parallel: _Degree = Field(default=1, description="GPUs that share each layer")
+    pipeline_parallel: _Degree = Field(default=1, description="groups of GPUs that share the layers")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="of weights and KV cache")
+
+    @property
+    def watermark_blocks(self) -> int:
+        """KV blocks that admission leaves free."""
+        return int(self.watermark * self.num_blocks)
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self.num_blocks * self.block_size
+
+
+def with_limits(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's metadata with ``limits`` in ``engine``, ``settings`` and ``params``, however old the run is."""
+    params = meta.get("params") or {}
+    asked = params.get("backend")
+    found = {key: meta[key] for key in ("engine", "settings") if isinstance(meta.get(key), dict)}
+    read = {key: record if "limits" in record else _gathered(record, asked or {}) for key, record in found.items()}
+    if asked and "limits" not in params:
+        read["params"] = {**params, "limits": _named(asked)}
+    return {**meta, **read}
+
+
+def _named(record: Mapping[str, Any]) -> dict[str, Any]:
+    named = {_OLD_NAMES.get(key, key): value for key, value in record.items()}
+    return {key: value for key, value in named.items() if key in EngineLimits.model_fields}
+
+
+def _gathered(record: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits that lie flat in `record`, gathered; what of them it does not say is left out."""
+    limits = _named(record)
+    if limits and record.get("name") == "sarathi":
+        limits.setdefault("watermark", SARATHI_WATERMARK)
+    if limits and record.get("name") == "recorded":
+        limits.setdefault("enable_prefix_caching", asked.get("enable_prefix_caching", False))
+    rest = {key: value for key, value in record.items() if _OLD_NAMES.get(key, key) not in limits}
+    return rest | ({"limits": limits} if limits else {})
