@@ -12,8 +12,6 @@ import numpy as np
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.grid import Line
 
-_FEW = 12  # iterations, up to which a loop is quicker than arrays
-
 
 class DecodeCost:
     """What a given number of decoding sequences takes, ns.
@@ -43,13 +41,8 @@ class DecodeCost:
 
     def run(self, decoding: int, cached: int, longest: int, count: int) -> np.ndarray:
         """Of the batches of `decode_run`, shape (count,)."""
-        if count <= _FEW:
-            return np.array([self(cached + number * decoding, longest + number) for number in range(count)])
-        number = np.arange(count)
-        times = self.of_cached.many(cached + number * decoding)
-        if self.of_longest is not None:
-            times += self.of_longest.many(longest + number)
-        return times
+        times = self.of_cached.run(cached, decoding, count)
+        return times if self.of_longest is None else times + self.of_longest.run(longest, 1, count)
 
 
 class DecodingModel(ABC):

@@ -64,6 +64,11 @@ def test_a_line_says_the_same_of_one_number_and_of_many(line: Line, numbers: lis
     assert line.many(np.array(numbers)).tolist() == [line(number) for number in numbers]
 
 
+@given(LINES, st.integers(0, 1000), st.integers(1, 50), st.integers(1, 60))
+def test_a_line_says_the_same_of_a_run_of_numbers(line: Line, x: int, step: int, count: int) -> None:
+    assert line.run(x, step, count).tolist() == [line(x + step * number) for number in range(count)]
+
+
 @given(LINES, LINES, st.integers(1, 50), st.integers(0, 50), st.floats(0, 10), st.integers(0, 3000))
 def test_lines_are_added_stretched_and_shifted(
     line: Line, other: Line, scale: int, shift: int, factor: float, x: int
