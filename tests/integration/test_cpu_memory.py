@@ -6,15 +6,16 @@ import sys
 _CHURN = """
 import resource, sys
 import torch
-from gpu_simulate_test.real_bench.backends.model import prepare_device
-from tests.support.configs import typed_config
 
 if sys.argv[1] == "prepared":
+    from gpu_simulate_test.real_bench.backends.model import prepare_device
+    from tests.support.configs import typed_config
+
     prepare_device(typed_config("real_bench", "experiment=cpu_demo").hardware)
 
 def churn():
-    for _ in range(10):
-        buffers = [torch.ones(10_000_000) for _ in range(3)]
+    for _ in range(4):
+        buffers = [torch.ones(5_000_000) for _ in range(3)]
 
 churn()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,12 +1,10 @@
 """An engine in a version that we do not drive is refused by name, before it is imported."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import BIN, error_line
+from tests.support.commands import error_line, run
 
 
 @pytest.mark.parametrize(
@@ -18,20 +16,19 @@ from tests.support.commands import BIN, error_line
     ],
 )
 def test_another_version_is_one_line(
-    command: str, package: str, version: str, settings: tuple[str, ...], workload: Path, tmp_path: Path
+    command: str,
+    package: str,
+    version: str,
+    settings: tuple[str, ...],
+    workload: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record = tmp_path / f"{package}-{version}.dist-info" / "METADATA"
     record.parent.mkdir()
     record.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n", encoding="utf-8")
-    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [str(BIN / command), *settings, "overwrite=true"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run(command, *settings, "overwrite=true")
     line = error_line(done, 4)
     assert f"needs {package}" in line
     assert f"this is {version}" in line

@@ -7,18 +7,21 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from gpu_simulate_test.config.paths import project_root
-from tests.support.commands import BIN, SMALL, run, run_dir
+from tests.support.commands import BIN, run, run_dir
 
 TASKS = tomllib.loads((project_root() / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pixi"]["tasks"]
+STAGES = ("workload-spec", "real-bench", "vidur-profile", "vidur-sim", "compare-runs")
 
 
-def in_project(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def in_project(command: str, *arguments: str, first: Path = BIN) -> subprocess.CompletedProcess[str]:
     """A pixi task's command as pixi runs it: from the project's root, the environment's programs first."""
     return subprocess.run(
         [*shlex.split(command), *arguments],
         cwd=project_root(),
-        env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{first}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=600,
@@ -55,18 +58,39 @@ def test_a_command_works_from_any_folder(tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["here"]
 
 
-def test_the_command_of_every_stages_pixi_task_runs(tmp_path: Path) -> None:
-    for task in ("workload-spec", "real-bench", "vidur-profile", "vidur-sim", "compare-runs"):
-        assert run_dir(in_project(TASKS[task], *SMALL, f"output.root={tmp_path}")).is_dir()
+def test_the_command_of_every_stages_pixi_task_is_installed() -> None:
+    for task in STAGES:
+        assert (BIN / TASKS[task]).is_file()
 
 
-def test_the_command_of_the_demo_task_runs_all_five_stages(tmp_path: Path) -> None:
-    done = in_project(TASKS["demo"], *SMALL[1:], f"output.root={tmp_path}")
-    assert (run_dir(done) / "report.html").is_file()
-    assert "TTFT" in done.stderr
+def test_the_command_of_the_demo_task_gives_each_stage_the_runs_of_the_earlier_ones(tmp_path: Path) -> None:
+    """With stand-ins for the commands, which tell how they were called; `make demo` runs the real ones."""
+    for command in STAGES:
+        script = tmp_path / command
+        script.write_text(f'#!/bin/sh\necho {command} "$@" >&2\necho "/runs/{command} 1"\n')
+        script.chmod(0o755)
+    done = in_project(TASKS["demo"], "output.root=a b", first=tmp_path)
+    assert done.returncode == 0, done.stderr
+    common = "experiment=cpu_demo overwrite=true output.root=a b"
+    assert [line for line in done.stderr.splitlines() if not line.startswith("== ")] == [
+        f"workload-spec {common}",
+        f"real-bench {common}",
+        f"vidur-profile {common}",
+        f"vidur-sim {common} real_run_dir=/runs/real-bench 1",
+        f"compare-runs {common} real_run_dir=/runs/real-bench 1 sim_run_dir=/runs/vidur-sim 1",
+    ]
+    assert done.stdout.splitlines()[-1] == "/runs/compare-runs 1"
 
 
-def test_the_command_of_the_test_task_checks_before_it_tests() -> None:
-    done = in_project(TASKS["test"], "--collect-only", "-q")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "Contracts: 3 kept, 0 broken" in done.stdout
+@pytest.mark.parametrize("failing", [None, "mypy"])
+def test_the_command_of_the_test_task_checks_before_it_tests(tmp_path: Path, failing: str | None) -> None:
+    """With stand-ins for the tools, which tell that they were called."""
+    order = ["ruff check .", "ruff format --check .", "mypy", "lint-imports", "pytest -n auto --dist loadgroup -x"]
+    for tool in ("ruff", "mypy", "lint-imports", "pytest"):
+        script = tmp_path / tool
+        script.write_text(f'#!/bin/sh\necho {tool} "$@"\nexit {int(tool == failing)}\n', encoding="utf-8")
+        script.chmod(0o755)
+    done = in_project(TASKS["test"], "-x", first=tmp_path)
+    called = [line.strip() for line in done.stdout.splitlines()]
+    assert called == order[: order.index(failing) + 1 if failing else None]
+    assert done.returncode == (1 if failing else 0)

@@ -125,8 +125,8 @@ def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]
         ok = is_ok(requests)
         if unknown := int(requests["first_token_time_ns"].isna().to_numpy(dtype=bool)[ok].sum()):
             missing.append(
-                f"first token of {count(unknown)} of {count(ok.sum(), 'request')}, so their TTFT and TPOT (no first_token_time_ns, "
-                "as when answers are not streamed)"
+                f"first token of {count(unknown)} of {count(ok.sum(), 'request')}, so their TTFT and TPOT "
+                "(no first_token_time_ns, as when answers are not streamed)"
             )
         _check_presence(check, requests, ok, may_miss=("first_scheduled_time_ns", "first_token_time_ns", "ttft_ns"))
     else:
