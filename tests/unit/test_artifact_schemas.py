@@ -2,6 +2,10 @@
 
 import errno
 import os
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -9,11 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_simulate_test.config.paths import project_root
+from gpu_simulate_test.config.schema import HydraRecord, StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
 from gpu_simulate_test.io.files import write_text
-from gpu_simulate_test.io.run_dir import newest_runs, open_run_dir, read_run_meta
+from gpu_simulate_test.io.provenance import now
+from gpu_simulate_test.io.run_dir import OpenRunDir, newest_runs, open_run_dir, read_run_meta
 from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, TRACE_LENGTHS, read_table, write_table
 from gpu_simulate_test.io.workload import dump_prompts, read_prompts
+from tests.support.configs import typed_config
 
 HEADER = "request_id,prompt_id,num_prefill_tokens,num_decode_tokens\n"
 
@@ -94,20 +102,44 @@ def test_a_directory_without_its_metadata_is_refused(tmp_path: Path) -> None:
         read_run_meta(tmp_path / "absent")
 
 
+@cache
+def settings(overwrite: bool) -> StageConfig:
+    return typed_config("compare_runs", f"overwrite={overwrite}")
+
+
+RECORD = HydraRecord("compare_runs", "configs", ["a=1"], {"a": 1}, {"hydra": {"job": {}}})
+
+
+def opened(path: Path, *, overwrite: bool = False) -> AbstractContextManager[OpenRunDir]:
+    return open_run_dir(path, settings(overwrite), RECORD)
+
+
 def finished_run(path: Path, **meta: object) -> None:
-    with open_run_dir(path, overwrite=False) as run:
+    with opened(path) as run:
         run.write_text("data.txt", "first")
-        run.finish({"run_type": "real", "ended_at": "2026-01-01", **meta})
+        run.finish(**{"run_type": "real", "ended_at": "2026-01-01", **meta})
+
+
+def test_a_run_directory_says_what_it_is_and_which_settings_made_it(tmp_path: Path) -> None:
+    finished_run(tmp_path / "one", verdict="off")
+    meta = read_run_meta(tmp_path / "one")
+    assert meta["run_id"] == "one" and meta["run_type"] == "real" and meta["verdict"] == "off"
+    assert meta["params"]["overwrite"] is False
+    assert meta["started_at"] <= now()
+    assert (tmp_path / "one" / ".hydra" / "config.yaml").read_text() == "a: 1\n"
+    assert (tmp_path / "one" / ".hydra" / "overrides.yaml").read_text() == "- a=1\n"
+    assert (tmp_path / "one" / ".hydra" / "hydra.yaml").is_file()
 
 
 def test_a_finished_run_is_not_run_again_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"
     finished_run(path)
-    with pytest.raises(ConfigError, match="already finished"), open_run_dir(path, overwrite=False):
+    with pytest.raises(ConfigError, match="already finished"), opened(path):
         pass
-    with open_run_dir(path, overwrite=True) as run:
+    with opened(path, overwrite=True) as run:
+        assert run.name == "one"
         run.write_text("data.txt", "second")
-        run.finish({})
+        run.finish(run_type="real")
     assert (path / "data.txt").read_text() == "second"
     assert [child.name for child in path.parent.iterdir()] == ["one"]
 
@@ -115,7 +147,7 @@ def test_a_finished_run_is_not_run_again_unless_asked(tmp_path: Path) -> None:
 def test_a_failed_second_run_leaves_the_finished_one_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "one"
     finished_run(path)
-    with pytest.raises(RuntimeError, match="engine died"), open_run_dir(path, overwrite=True) as run:
+    with pytest.raises(RuntimeError, match="engine died"), opened(path, overwrite=True) as run:
         run.write_text("data.txt", "half")
         raise RuntimeError("engine died")
     assert (path / "data.txt").read_text() == "first"
@@ -124,7 +156,7 @@ def test_a_failed_second_run_leaves_the_finished_one_as_it_was(tmp_path: Path) -
 
 def test_a_failed_run_leaves_an_incomplete_directory_that_can_be_started_anew(tmp_path: Path) -> None:
     path = tmp_path / "one"
-    with pytest.raises(RuntimeError), open_run_dir(path, overwrite=False) as run:
+    with pytest.raises(RuntimeError), opened(path) as run:
         run.write_text("half.txt", "half")
         raise RuntimeError
     with pytest.raises(ArtifactError, match="incomplete"):
@@ -137,7 +169,7 @@ def test_a_run_killed_while_it_takes_its_predecessors_place_is_not_lost(tmp_path
     path = tmp_path / "one"
     finished_run(path)
     path.rename(tmp_path / "one.old")
-    with pytest.raises(ConfigError, match="already finished"), open_run_dir(path, overwrite=False):
+    with pytest.raises(ConfigError, match="already finished"), opened(path):
         pass
     assert (path / "data.txt").read_text() == "first"
 
@@ -157,17 +189,73 @@ def test_a_full_disk_leaves_the_file_that_was_there_and_nothing_else(
 
 def test_two_runs_cannot_write_one_directory(tmp_path: Path) -> None:
     path = tmp_path / "one"
-    with open_run_dir(path, overwrite=False) as run:
+    with opened(path) as run:
         for _ in range(2):  # a refused run leaves the lock as it was
-            with pytest.raises(MachineError, match="another run is writing"), open_run_dir(path, overwrite=False):
+            with pytest.raises(MachineError, match="another run is writing"), opened(path):
                 pass
-        run.finish({})
-    assert read_run_meta(path) == {}
+        run.finish(run_type="real")
+    assert read_run_meta(path)["run_id"] == "one"
+    assert list(tmp_path.iterdir()) == [path], "the lock has gone"
+
+
+def test_of_many_processes_one_writes_and_the_others_are_refused(tmp_path: Path) -> None:
+    writer = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from gpu_simulate_test.errors import MachineError\n"
+        "from tests.unit.test_artifact_schemas import opened\n"
+        "input()\n"
+        "try:\n"
+        "    with opened(Path(sys.argv[1])) as run:\n"
+        "        print('mine', flush=True)\n"
+        "        input()\n"
+        "        run.finish(run_type='real')\n"
+        "except MachineError as error:\n"
+        "    print(error, flush=True)\n"
+    )
+    command = [sys.executable, "-c", writer, str(tmp_path / "one")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen(command, cwd=project_root(), text=True, **pipes) for _ in range(3)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.stdout.readline() for process in processes if process.stdout]
+    assert sorted(line.partition(":")[0].strip() for line in said) == [*["another run is writing"] * 2, "mine"]
+    winner = processes[said.index("mine\n")]
+    winner.kill()
+    for process in processes:
+        process.communicate()
+    assert (tmp_path / ".one.lock").is_file(), "what a killed process leaves"
+    finished_run(tmp_path / "one")
+    assert newest_runs(tmp_path, "real")[0][0] == tmp_path / "one"
+    assert not (tmp_path / ".one.lock").exists()
+
+
+def test_what_an_interrupted_run_may_keep_is_kept(tmp_path: Path) -> None:
+    def again() -> AbstractContextManager[OpenRunDir]:
+        return open_run_dir(tmp_path / "one", settings(False), RECORD, keep="measured.json")
+
+    with pytest.raises(RuntimeError), again() as run:
+        run.write_text("measured.json", "{}")
+        run.write_text("other.txt", "half")
+        raise RuntimeError
+    with again() as run:
+        assert (run.path / "measured.json").is_file()
+        assert not (run.path / "other.txt").exists()
+        run.finish(run_type="vidur_profile")
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / ".one.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MachineError, match="cannot write"), opened(tmp_path / "one"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_folder_that_is_no_run_directory_is_never_emptied(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="not a run directory"), open_run_dir(tmp_path, overwrite=True):
+    with pytest.raises(ConfigError, match="not a run directory"), opened(tmp_path, overwrite=True):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -176,7 +264,7 @@ def test_a_folder_that_is_no_run_directory_is_never_emptied(tmp_path: Path) -> N
 def test_a_read_only_folder_is_said_in_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(MachineError, match="cannot write"), open_run_dir(tmp_path / "one", overwrite=False):
+        with pytest.raises(MachineError, match="cannot write"), opened(tmp_path / "one"):
             pass
     finally:
         tmp_path.chmod(0o700)
@@ -184,7 +272,7 @@ def test_a_read_only_folder_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_a_path_through_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError, match="cannot write"), open_run_dir(tmp_path / "file" / "x", overwrite=False):
+    with pytest.raises(MachineError, match="cannot write"), opened(tmp_path / "file" / "x"):
         pass
 
 

@@ -59,8 +59,8 @@ def build(root: Path, *overrides: str) -> Path:
     config = typed_config("workload_spec", "experiment=cpu_demo", f"output.root={root}", *overrides)
     assert isinstance(config, WorkloadSpecConfig)
     path = workload_path(config)
-    with open_run_dir(path, overwrite=False, meta=WORKLOAD_META) as run:
-        write_workload(config, RECORD, path, run)
+    with open_run_dir(path, config, RECORD, meta=WORKLOAD_META) as run:
+        write_workload(config, run)
     return path
 
 

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,9 +26,6 @@ from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import STAGES, HydraRecord, StageConfig
 from gpu_simulate_test.errors import ConfigError, MachineError, StageError, is_out_of_memory
-
-if TYPE_CHECKING:  # pandas comes with it, and --help must answer at once
-    from gpu_simulate_test.io.run_dir import RunDir
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -226,13 +223,6 @@ def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
-
-
-def write_hydra_record(run: "RunDir", record: HydraRecord) -> None:
-    """Keep Hydra's resolved config, its own settings and the overrides in ``.hydra/``."""
-    run.write_text(".hydra/config.yaml", OmegaConf.to_yaml(record.resolved))
-    run.write_text(".hydra/hydra.yaml", OmegaConf.to_yaml(record.hydra))
-    run.write_text(".hydra/overrides.yaml", OmegaConf.to_yaml(record.overrides))
 
 
 def _log_to_stderr(verbose: object) -> None:

@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.cli.app import stage_main
 from gpu_simulate_test.config.ids import stable_id
 from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
 from gpu_simulate_test.errors import GateError
@@ -18,11 +18,9 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     """Compare a real run with a simulated one."""
     from gpu_simulate_test.analysis.report import comparison_table, verdict_line
     from gpu_simulate_test.analysis.stage import compare_runs, find_pair
-    from gpu_simulate_test.io.provenance import now, run_meta
     from gpu_simulate_test.io.run_dir import is_finished, open_run_dir, read_run_meta
     from gpu_simulate_test.io.workload import load_workload, workload_path
 
-    started = now()
     root = Path(config.output.root)
     named = any(item.lstrip("+~").startswith(_NAMING) for item in record.overrides)
     given_real, given_sim = (Path(one) if one else None for one in (config.real_run_dir, config.sim_run_dir))
@@ -41,8 +39,7 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
         verdict = str(read_run_meta(path).get("verdict"))
         _check_gate(verdict, verdict, report)
         return path
-    with open_run_dir(path, overwrite=config.overwrite) as target:
-        write_hydra_record(target, record)
+    with open_run_dir(path, config, record) as target:
         assessment = compare_runs(
             real,
             sim,
@@ -51,19 +48,16 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
             allow_mismatch=config.allow_mismatch,
             slo=config.slo,
         )
-        meta = run_meta(
-            path.name,
-            "compare",
-            config,
-            record,
-            started,
+        of_real = read_run_meta(real)  # what was compared, whatever the settings of this command say
+        served = {key: value for key, value in (of_real.get("params") or {}).items() if key in _OF_THE_RUNS}
+        target.finish(
+            run_type="compare",
+            model=of_real.get("model", config.model.id),
             real_run_dir=str(real.absolute()),
             sim_run_dir=str(sim.absolute()),
             verdict=assessment.verdict,
+            params=asdict(config) | served,
         )
-        of_real = read_run_meta(real)  # what was compared, whatever the settings of this command say
-        served = {key: value for key, value in (of_real.get("params") or {}).items() if key in _OF_THE_RUNS}
-        target.finish(meta | {"model": of_real.get("model", meta["model"]), "params": meta["params"] | served})
     print(comparison_table(assessment.comparison), file=sys.stderr)
     print(f"report: {report}", file=sys.stderr)
     if config.gate:

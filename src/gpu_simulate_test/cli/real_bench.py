@@ -1,9 +1,10 @@
 """``real-bench``: serve the workload with a real engine and time every token."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.cli.app import stage_main
 from gpu_simulate_test.config.ids import file_sha256, stable_id
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
 
@@ -13,9 +14,9 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.engine import MonotonicClock
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
-    from gpu_simulate_test.real_bench.backends import create_engine
+    from gpu_simulate_test.real_bench.backends import running_engine
     from gpu_simulate_test.real_bench.recorded import import_recorded, read_run
-    from gpu_simulate_test.real_bench.stage import real_bench
+    from gpu_simulate_test.real_bench.stage import load_requests, real_bench, repeat_paths
 
     recorded = read_run(config) if config.backend.name == "recorded" else None  # what is wrong with it comes first
     workload = load_workload(workload_path(config), config.model.id)
@@ -25,19 +26,15 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
         identity["backend"]["requests"] = file_sha256(Path(config.backend.requests or ""))
     path = Path(config.output.root) / "real_runs" / stable_id("real", identity | {"workload": workload.sha256})
     if recorded is not None:
-        with open_run_dir(path, overwrite=config.overwrite) as target:
-            write_hydra_record(target, record)
-            import_recorded(config, record, workload, recorded, path.name, target)
+        with open_run_dir(path, config, record) as target:
+            import_recorded(config, workload, recorded, target)
         return path
-    real_bench(
-        config,
-        record,
-        workload,
-        path,
-        lambda clock: create_engine(config.backend, config.model, config.hardware, clock),
-        MonotonicClock(),
-        lambda target: write_hydra_record(target, record),
-    )
+    requests, clock = load_requests(workload, config), MonotonicClock()
+    with ExitStack() as stack:
+        repeats = repeat_paths(path, config.repeats)
+        runs = [stack.enter_context(open_run_dir(one, config, record)) for one in repeats]
+        engine = stack.enter_context(running_engine(config, clock))
+        real_bench(config, workload, requests, runs, engine, clock)
     return path
 
 

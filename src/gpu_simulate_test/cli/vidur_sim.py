@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.cli.app import stage_main
 from gpu_simulate_test.config.ids import file_sha256, stable_id
 from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
 
@@ -33,9 +33,8 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         "match_speed": config.match_speed,
     }
     path = Path(config.output.root) / "vidur_runs" / stable_id("vidur", identity)
-    with open_run_dir(path, overwrite=config.overwrite) as target:
-        write_hydra_record(target, record)
-        vidur_sim(config, record, workload, profile, real, path.name, target)
+    with open_run_dir(path, config, record) as target:
+        vidur_sim(config, workload, profile, real, target)
     return path
 
 

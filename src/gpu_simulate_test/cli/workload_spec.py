@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gpu_simulate_test.cli.app import stage_main, write_hydra_record
+from gpu_simulate_test.cli.app import stage_main
 from gpu_simulate_test.config.schema import HydraRecord, WorkloadSpecConfig
 
 
@@ -13,9 +13,8 @@ def run(config: WorkloadSpecConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.workloads.spec import write_workload
 
     path = workload_path(config)
-    with open_run_dir(path, overwrite=config.overwrite, meta=WORKLOAD_META) as target:
-        write_hydra_record(target, record)
-        write_workload(config, record, path, target)
+    with open_run_dir(path, config, record, meta=WORKLOAD_META) as target:
+        write_workload(config, target)
     return path
 
 

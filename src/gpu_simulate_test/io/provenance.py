@@ -63,19 +63,36 @@ def _cpu_model() -> str:
 
 
 def run_meta(
-    run_id: str, run_type: str, config: StageConfig, record: HydraRecord, started_at: str, **fields: Any
+    run_id: str, run_type: str, config: StageConfig, record: HydraRecord, started_at: str, ended_at: str
 ) -> dict[str, Any]:
-    """The metadata every run directory shares, plus the stage's own `fields`."""
+    """The metadata every run directory shares."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
         "run_type": run_type,
         "model": config.model.id,
         "started_at": started_at,
-        "ended_at": now(),
+        "ended_at": ended_at,
         **git_state(),
         "env": environment(),
+        **_settings(config, record),
+    }
+
+
+def workload_meta(workload_id: str, config: StageConfig, record: HydraRecord) -> dict[str, Any]:
+    """What a workload's metadata say of where it came from; of no machine, for it is the same on any."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "workload_id": workload_id,
+        "model": config.model.id,
+        "created_at": now(),
+        **git_state(),
+        **_settings(config, record),
+    }
+
+
+def _settings(config: StageConfig, record: HydraRecord) -> dict[str, Any]:
+    return {
         "params": asdict(config),
         "hydra": {"config_path": record.config_path, "config_name": record.config_name},
-        **fields,
     }

@@ -1,22 +1,24 @@
 """Run directories: written in one place, complete only when their metadata file exists."""
 
-import fcntl
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
 
 from gpu_simulate_test.config.limits import with_limits
+from gpu_simulate_test.config.schema import HydraRecord, StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
 from gpu_simulate_test.io.files import read_json, write_json, write_lines, write_text
+from gpu_simulate_test.io.provenance import now, run_meta, workload_meta
 from gpu_simulate_test.io.tables import Table, write_table
 
 RUN_META = "run_meta.json"
@@ -48,9 +50,46 @@ class RunDir:
         """Write a table of the contract; see `gpu_simulate_test.io.tables.write_table`."""
         write_table(self.path, table, frames, num_rows=num_rows)
 
-    def finish(self, meta: dict[str, Any], filename: str = RUN_META) -> None:
-        """Write the metadata file: the directory is complete from here on."""
-        write_json(self.path / filename, meta)
+
+@dataclass
+class OpenRunDir(RunDir):
+    """The run directory of a stage at work: it knows what it is called, and what its metadata have to say.
+
+    Attributes
+    ----------
+    name : str
+        Of the finished directory; `path` may be another until then.
+    meta : str
+        The metadata file.
+    started_at, ended_at : str
+        When it was opened, unless the stage says that its work began later; when it is finished, unless the stage says
+        that its work ended sooner.
+    """
+
+    name: str
+    config: StageConfig
+    record: HydraRecord
+    meta: str = RUN_META
+    started_at: str = field(default_factory=now)
+    ended_at: str | None = None
+
+    def write_hydra_record(self) -> None:
+        """Keep Hydra's resolved config, its own settings and the overrides in ``.hydra/``."""
+        for name, part in (("config", "resolved"), ("hydra", "hydra"), ("overrides", "overrides")):
+            self.write_text(f".hydra/{name}.yaml", OmegaConf.to_yaml(getattr(self.record, part)))
+
+    def finish(self, *, run_type: str, **fields: Any) -> None:
+        """Write the metadata of a run, which `fields` are added to: the directory is complete from here on."""
+        self._complete(
+            run_meta(self.name, run_type, self.config, self.record, self.started_at, self.ended_at or now()) | fields
+        )
+
+    def finish_workload(self, **fields: Any) -> None:
+        """Write the metadata of a workload, likewise."""
+        self._complete(workload_meta(self.name, self.config, self.record) | fields)
+
+    def _complete(self, meta: dict[str, Any]) -> None:
+        write_json(self.path / self.meta, meta)
 
 
 def is_finished(path: Path, meta: str = RUN_META) -> bool:
@@ -59,30 +98,34 @@ def is_finished(path: Path, meta: str = RUN_META) -> bool:
 
 
 @contextmanager
-def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META, keep: str | None = None) -> Iterator[RunDir]:
+def open_run_dir(
+    path: Path, config: StageConfig, record: HydraRecord, *, meta: str = RUN_META, keep: str | None = None
+) -> Iterator[OpenRunDir]:
     """Write a run directory so that no failure damages a finished one.
 
     An incomplete directory is started anew, but for the file `keep`. A finished one is refused, or, with
-    `overwrite`, replaced only once its successor is complete.
+    ``overwrite``, replaced only once its successor is complete. Meanwhile ``.<name>.lock`` lies beside it; a process
+    that is killed leaves that file, which then locks nothing and goes with the next run.
 
     Raises
     ------
     ConfigError
-        The directory is finished and `overwrite` is false, or it is no run directory and not empty.
+        The directory is finished and ``overwrite`` is false, or it is no run directory and not empty.
     MachineError
         It cannot be written, or another process is writing it.
     """
+    _check_unfinished(path, config, meta)  # first, for the folder of a finished run may be read-only
     old = path.with_name(f"{path.name}.old")
-    if not path.exists() and is_finished(old, meta):
-        old.rename(path)  # its replacement was killed between the two renames below
-    finished = is_finished(path, meta)
-    if finished and not overwrite:
-        raise ConfigError(f"already finished: {path}; set overwrite=true to run it again")
-    work = path.with_name(f"{path.name}.new") if finished else path
-    with _locked(work):
+    with _locked(path):
+        if not path.exists() and is_finished(old, meta):
+            old.rename(path)  # its replacement was killed between the two renames below
+        _check_unfinished(path, config, meta)
+        work = path.with_name(f"{path.name}.new") if is_finished(path, meta) else path
         _clear(work, keep)
         with _log_to(work / _LOG):
-            yield RunDir(work)
+            run = OpenRunDir(work, path.name, config, record, meta)
+            run.write_hydra_record()
+            yield run
         if not is_finished(work, meta):
             raise AssertionError(f"stage ended without {meta} in {work}")
         if work != path:
@@ -93,33 +136,41 @@ def open_run_dir(path: Path, *, overwrite: bool, meta: str = RUN_META, keep: str
             shutil.rmtree(old)
 
 
+def _check_unfinished(path: Path, config: StageConfig, meta: str) -> None:
+    if is_finished(path, meta) and not config.overwrite:
+        raise ConfigError(f"already finished: {path}; set overwrite=true to run it again")
+
+
 @contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    """Make `work` and hold it: the lock is on the folder itself, and goes with the process."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a run directory; the file is ours alone while it is locked, so that it may be deleted then."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise MachineError(f"another run is writing: {path}; wait for it to end") from error
     except OSError as error:
-        raise MachineError(f"cannot write: {work}: {error.strerror}; choose another output.root") from error
+        raise _cannot_write(path, error) from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.fstat(handle).st_ino == work.stat().st_ino  # false: renamed by who held it before us
-        except OSError:
-            ours = False
-        if not ours:
-            raise MachineError(f"another run is writing: {work}; wait for it to end")
         yield
     finally:
-        os.close(handle)
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _cannot_write(path: Path, error: OSError) -> MachineError:
+    return MachineError(f"cannot write: {path}: {error.strerror}; choose another output.root")
 
 
 def _clear(work: Path, keep: str | None) -> None:
-    """Empty an unfinished run directory, but for `keep`; refuse a folder that is none."""
-    children = list(work.iterdir())
-    if children and not (work / _LOG).is_file():
-        raise ConfigError(f"not a run directory, and not empty: {work}; choose another folder")
+    """Make a run directory, or empty an unfinished one but for `keep`; refuse a folder that is none."""
     try:
+        work.mkdir(exist_ok=True)
+        children = list(work.iterdir())
+        if children and not (work / _LOG).is_file():
+            raise ConfigError(f"not a run directory, and not empty: {work}; choose another folder")
         for child in children:
             if child.name == keep:
                 continue
@@ -129,7 +180,7 @@ def _clear(work: Path, keep: str | None) -> None:
                 child.unlink()
         (work / _LOG).touch()
     except OSError as error:
-        raise MachineError(f"cannot write: {work}: {error.strerror}; choose another output.root") from error
+        raise _cannot_write(work, error) from error
 
 
 @contextmanager

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
+from gpu_simulate_test.config.schema import RealBenchConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.io.provenance import now, run_meta
 from gpu_simulate_test.io.recorded import LENGTHS, TIMES, read_recorded, select
-from gpu_simulate_test.io.run_dir import RunDir
+from gpu_simulate_test.io.run_dir import OpenRunDir
 from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, requests_on_arrival
 from gpu_simulate_test.io.workload import Workload
@@ -36,9 +35,7 @@ def read_run(config: RealBenchConfig) -> pd.DataFrame:
     return recorded
 
 
-def import_recorded(
-    config: RealBenchConfig, record: HydraRecord, workload: Workload, recorded: pd.DataFrame, run_id: str, run: RunDir
-) -> None:
+def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.DataFrame, run: OpenRunDir) -> None:
     """Write a recorded run as a run directory; what was not recorded stays missing.
 
     Iterations never are; when its first token came is not where a request's answer was not streamed. Where the times of
@@ -50,7 +47,6 @@ def import_recorded(
     ArtifactError
         The record is of other requests than the workload's.
     """
-    started = now()
     backend = config.backend
     assert backend.requests is not None  # `read_run` has read it
     source = Path(backend.requests)
@@ -74,7 +70,7 @@ def import_recorded(
         "limits": config.limits.model_dump(),
         "device": config.hardware.device,
     }
-    lines = [f"# Recorded run {run_id}", "", f"- {len(requests)} requests of {source.name}"]
+    lines = [f"# Recorded run {run.name}", "", f"- {len(requests)} requests of {source.name}"]
     failed = int((requests["status"] == "error").sum())
     if failed:
         lines += [f"- {failed} of them failed; a length that was not recorded is taken as 1"]
@@ -88,20 +84,14 @@ def import_recorded(
     lines += latency_lines(latency_percentiles(requests, tokens["token_latency_ns"]))
     run.write_text("summary.md", "\n".join(lines) + "\n")
     run.finish(
-        run_meta(
-            run_id,
-            "real",
-            config,
-            record,
-            started,
-            workload_dir=str(workload.path.absolute()),
-            workload_sha256=workload.sha256,
-            backend=backend.name,
-            engine=engine,
-            source=str(source.absolute()),
-            arrivals_recorded=timed,
-        )
-        | {"env": {}}  # of the machine that served, which is not this one
+        run_type="real",
+        workload_dir=str(workload.path.absolute()),
+        workload_sha256=workload.sha256,
+        backend=backend.name,
+        engine=engine,
+        source=str(source.absolute()),
+        arrivals_recorded=timed,
+        env={},  # of the machine that served, which is not this one
     )
 
 

@@ -3,24 +3,22 @@
 import gc
 import logging
 import resource
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
+from gpu_simulate_test.config.schema import RealBenchConfig
 from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, ProfilableEngine
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.io.provenance import now, run_meta
-from gpu_simulate_test.io.run_dir import RunDir, open_run_dir
+from gpu_simulate_test.io.provenance import now
+from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
 from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts, token_ids
 from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
-from gpu_simulate_test.real_bench.guard import GuardedEngine
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
 
@@ -65,49 +63,36 @@ def load_requests(workload: Workload, config: RealBenchConfig) -> list[EngineReq
 
 def real_bench(
     config: RealBenchConfig,
-    record: HydraRecord,
     workload: Workload,
-    path: Path,
-    start_engine: Callable[[Clock], ProfilableEngine],
+    requests: list[EngineRequest],
+    runs: Sequence[OpenRunDir],
+    engine: ProfilableEngine,
     clock: Clock,
-    prepare: Callable[[RunDir], None],
 ) -> None:
-    """Measure `workload` on an engine, `config.repeats` times.
+    """Measure `workload` on an engine, once for each run directory.
 
     Parameters
     ----------
-    path : pathlib.Path
-        The first repeat's run directory; its metadata, which lists the others, is written last of all.
-    start_engine : callable
-        Starts the engine once the directories are ours.
-    prepare : callable
-        Called with each directory before anything is measured.
+    requests : list of EngineRequest
+        Those of the workload, from `load_requests`.
+    runs : sequence of OpenRunDir
+        The first repeat's metadata, which list the others, are written last of all.
     """
-    requests = load_requests(workload, config)
-    paths = repeat_paths(path, config.repeats)
-    with ExitStack() as stack:
-        runs = [stack.enter_context(open_run_dir(one, overwrite=config.overwrite)) for one in paths]
-        for run in runs:
-            prepare(run)
-        log.info("starting %s on %s", config.backend.name, config.hardware.name)
-        engine = GuardedEngine(start_engine(clock), clock, config.request_timeout_s)
-        stack.callback(engine.close)
-        info = engine.info()
-        warm_up(engine, _warmup_requests(requests, config.backend.warmup_requests))
-        log.info("serving %d requests, %d times", len(requests), len(runs))
-        metas = []
-        for number, run in enumerate(runs, start=1):
-            started = now()
-            speed = ReferenceBursts()
-            metrics = _measure(engine, requests, workload, clock, speed, f"repeat {number}/{len(runs)}")
-            _write(run, metrics)
-            metas.append(
-                run_meta(paths[number - 1].name, "real", config, record, started, **_meta_fields(workload, info, speed))
-                | ({"repeat_of": path.name} if number > 1 else {"repeat_run_dirs": [p.name for p in paths]})
-            )
-            run.write_text("summary.md", _summary(paths[number - 1].name, metrics, info, workload))
-        for run, meta in reversed(list(zip(runs, metas, strict=True))):
-            run.finish(meta)
+    info = engine.info()
+    warm_up(engine, _warmup_requests(requests, config.backend.warmup_requests))
+    log.info("serving %d requests, %d times", len(requests), len(runs))
+    metas = []
+    for number, run in enumerate(runs, start=1):
+        run.started_at = now()
+        bursts = ReferenceBursts()
+        metrics = _measure(engine, requests, workload, clock, bursts, f"repeat {number}/{len(runs)}")
+        _write(run, metrics)
+        run.ended_at = now()
+        metas.append(_meta_fields(workload, info, bursts))
+        run.write_text("summary.md", _summary(run.name, metrics, info, workload))
+    for run, meta in reversed(list(zip(runs, metas, strict=True))):
+        first = {"repeat_run_dirs": [one.name for one in runs]}
+        run.finish(run_type="real", **meta, **(first if run is runs[0] else {"repeat_of": runs[0].name}))
 
 
 def _warmup_requests(requests: Sequence[EngineRequest], count: int) -> list[EngineRequest]:

@@ -13,11 +13,10 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from gpu_simulate_test.config.limits import EngineLimits
-from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
+from gpu_simulate_test.config.schema import VidurSimConfig
 from gpu_simulate_test.engine import COMPOSITION, Composition
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.io.provenance import now, run_meta
-from gpu_simulate_test.io.run_dir import RunDir, read_run_meta, repeat_dirs
+from gpu_simulate_test.io.run_dir import OpenRunDir, read_run_meta, repeat_dirs
 from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
 from gpu_simulate_test.io.tables import (
     AT_REAL_SPEED,
@@ -142,15 +141,12 @@ def check_limits(workload: Workload, settings: SimSettings) -> None:
 
 def vidur_sim(
     config: VidurSimConfig,
-    record: HydraRecord,
     workload: Workload,
     profile: Profile,
     real: RealRun | None,
-    run_id: str,
-    run: RunDir,
+    run: OpenRunDir,
 ) -> None:
     """Simulate `workload` and write the run directory, metadata last."""
-    started = now()
     register_model(config.model)
     register_device(config.hardware)
     settings = sim_settings(config, real)
@@ -204,30 +200,24 @@ def vidur_sim(
     if outside := share_outside_profile(iterations):
         log.warning("%.1f %% of the simulated engine time lies outside the profiled range", 100 * outside)
     run.write_table(ITERATION_METRICS, iterations)
-    lines = _summary(config, run_id, settings, requests, iterations, real, speed, loop)
+    lines = _summary(config, run.name, settings, requests, iterations, real, speed, loop)
     lines += latency_lines(latencies, sampled)
     if predictors.noise is None:
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
     lines.append("- deterministic: the same profile and workload give the same tables")
     run.write_text("summary.md", "\n".join(lines) + "\n")
     run.finish(
-        run_meta(
-            run_id,
-            "vidur",
-            config,
-            record,
-            started,
-            workload_dir=str(workload.path.absolute()),
-            workload_sha256=workload.sha256,
-            profiling_root=str(Path(config.vidur.profiling.root).absolute()),
-            profile_held_out=profile.meta.get("held_out"),
-            real_run_dir=str(real.path.absolute()) if real else None,
-            settings=settings.record(),
-            predictor=config.vidur.predictor.name,
-            loop={"name": loop.name, "checked": loop.checked, "difference": loop.difference},
-            reference_ns=profile.meta.get("reference_ns"),
-            machine_speed=speed,
-        )
+        run_type="vidur",
+        workload_dir=str(workload.path.absolute()),
+        workload_sha256=workload.sha256,
+        profiling_root=str(Path(config.vidur.profiling.root).absolute()),
+        profile_held_out=profile.meta.get("held_out"),
+        real_run_dir=str(real.path.absolute()) if real else None,
+        settings=settings.record(),
+        predictor=config.vidur.predictor.name,
+        loop={"name": loop.name, "checked": loop.checked, "difference": loop.difference},
+        reference_ns=profile.meta.get("reference_ns"),
+        machine_speed=speed,
     )
 
 

@@ -1,18 +1,17 @@
 """The workload-spec stage: settings in, three data files and their metadata out."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.config.schema import HydraRecord, StageConfig
+from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ConfigError
-from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
 from gpu_simulate_test.io.recorded.conversations import is_conversations
-from gpu_simulate_test.io.run_dir import RunDir
+from gpu_simulate_test.io.run_dir import OpenRunDir
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS
 from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, dump_random_prompts, workload_sha256
 from gpu_simulate_test.workloads.arrival_schedule import Ints, inter_arrivals
@@ -34,7 +33,7 @@ class _Requests:
     left_out: dict[str, int]
 
 
-def write_workload(config: StageConfig, record: HydraRecord, path: Path, target: RunDir) -> None:
+def write_workload(config: StageConfig, run: OpenRunDir) -> None:
     """Write the data files, ``summary.md`` and, last, ``workload_meta.json``.
 
     Raises
@@ -46,7 +45,7 @@ def write_workload(config: StageConfig, record: HydraRecord, path: Path, target:
     prefill, decode = asked.prefill, asked.decode
     _check_limits(config, asked.prompt_ids, prefill + decode)
     ids = np.arange(len(prefill))
-    target.write_table(
+    run.write_table(
         TRACE_LENGTHS,
         pd.DataFrame(
             {
@@ -58,29 +57,19 @@ def write_workload(config: StageConfig, record: HydraRecord, path: Path, target:
         ),
     )
     arrivals = np.cumsum(asked.gaps)
-    target.write_table(
+    run.write_table(
         TRACE_INTERVALS,
         pd.DataFrame({"request_id": ids, "inter_arrival_ns": asked.gaps, "arrival_time_ns": arrivals}),
     )
-    target.write_lines(PROMPTS, asked.lines)
-    sha256 = workload_sha256(target.path)
-    target.write_text("summary.md", _summary(config, path.name, sha256, asked, arrivals))
-    target.finish(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "workload_id": path.name,
-            "workload_sha256": sha256,
-            "model": config.model.id,
-            "seed": config.workload.seed,
-            "tokenizer_ref": tokenizer_ref(config.model),
-            "left_out": asked.left_out,
-            "created_at": now(),
-            **git_state(),
-            "paths": {name.rsplit(".", 1)[0]: name for name in DATA_FILES},
-            "hydra": {"config_path": record.config_path, "config_name": record.config_name},
-            "params": asdict(config),
-        },
-        filename="workload_meta.json",
+    run.write_lines(PROMPTS, asked.lines)
+    sha256 = workload_sha256(run.path)
+    run.write_text("summary.md", _summary(config, run.name, sha256, asked, arrivals))
+    run.finish_workload(
+        workload_sha256=sha256,
+        seed=config.workload.seed,
+        tokenizer_ref=tokenizer_ref(config.model),
+        left_out=asked.left_out,
+        paths={name.rsplit(".", 1)[0]: name for name in DATA_FILES},
     )
 
 

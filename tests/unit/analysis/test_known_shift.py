@@ -9,8 +9,9 @@ import pytest
 from gpu_simulate_test.analysis.compare import compare
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.io.run_dir import open_run_dir
-from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
+from gpu_simulate_test.io.files import write_json
+from gpu_simulate_test.io.run_dir import RUN_META
+from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, write_table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.real_bench.metrics import build_metrics
 from gpu_simulate_test.real_bench.replay import replay
@@ -30,11 +31,11 @@ def serve(path: Path, run_type: str, prefill_delay: int, decode_delay: int) -> R
     clock = VirtualClock()
     recording = replay(VirtualEngine(clock, cost), requests_of(LENGTHS), ARRIVALS, clock)
     metrics = build_metrics(Workload(path, {}, frame, ARRIVALS), recording, "virtual")
-    with open_run_dir(path, overwrite=False) as run:
-        run.write_table(REQUEST_METRICS, metrics.requests)
-        run.write_table(TOKEN_METRICS, metrics.tokens)
-        run.write_table(ITERATION_METRICS, metrics.iterations)
-        run.finish({"run_type": run_type, "run_id": run_type, "workload_sha256": "5a"})
+    path.mkdir()
+    write_table(path, REQUEST_METRICS, metrics.requests)
+    write_table(path, TOKEN_METRICS, metrics.tokens)
+    write_table(path, ITERATION_METRICS, metrics.iterations)
+    write_json(path / RUN_META, {"run_type": run_type, "run_id": run_type, "workload_sha256": "5a"})
     return load_run(path, run_type)
 
 

@@ -105,12 +105,13 @@ def build(root: Path, trace: Path, *overrides: str) -> Workload:
         "workload=trace",
         f"workload.trace='{trace}'",
         f"output.root='{root}'",
+        "overwrite=true",
         *overrides,
     )
     assert isinstance(config, WorkloadSpecConfig)
     path = workload_path(config)
-    with open_run_dir(path, overwrite=True, meta=WORKLOAD_META) as run:
-        write_workload(config, HydraRecord("workload_spec", "configs", []), path, run)
+    with open_run_dir(path, config, HydraRecord("workload_spec", "configs", []), meta=WORKLOAD_META) as run:
+        write_workload(config, run)
     return load_workload(path, config.model.id)
 
 

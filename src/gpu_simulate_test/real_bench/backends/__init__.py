@@ -1,13 +1,19 @@
 """Engines behind one protocol. Only a backend's own file imports its engine."""
 
 import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
+from gpu_simulate_test.config.schema import BackendConfig, EngineStageConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, ProfilableEngine
 from gpu_simulate_test.errors import MachineError
+from gpu_simulate_test.real_bench.guard import GuardedEngine
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = "gpu_simulate_test.real_bench.backends"
 _INSTALL = {
@@ -15,6 +21,15 @@ _INSTALL = {
     "vllm": "run make vllm and take the commands of .venv-vllm/bin",
     "sarathi": "clone and build it as extern/README.md says",
 }
+
+
+@contextmanager
+def running_engine(config: EngineStageConfig, clock: Clock) -> Iterator[GuardedEngine]:
+    """The engine that the settings name, under guard, and freed in the end; see `create_engine`."""
+    log.info("starting %s on %s", config.backend.name, config.hardware.name)
+    engine = create_engine(config.backend, config.model, config.hardware, clock)
+    with closing(GuardedEngine(engine, clock, config.request_timeout_s)) as guarded:
+        yield guarded
 
 
 def create_engine(
