@@ -18,7 +18,19 @@ from gpu_simulate_test.profiles.bundle import Profile
 
 @dataclass(frozen=True)
 class Predictors:
-    """A profile's predictors, fitted once, and the range it covers."""
+    """A profile's latency models, fitted once, and the range it covers.
+
+    Attributes
+    ----------
+    operators : OperatorModel or None
+        None where the engine's operators cannot be called by themselves.
+    iterations : LatencyModel
+        Of whole iterations: fitted to measured ones, or the sum of kernels.
+    noise : Noise or None
+        How measured iterations scattered; None where none were measured.
+    low, high : mapping of str to float
+        By column of a composition.
+    """
 
     operators: OperatorModel | None
     iterations: LatencyModel
