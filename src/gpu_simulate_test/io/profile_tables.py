@@ -14,7 +14,7 @@ _TENSOR_PARALLEL = column("num_tensor_parallel_workers", INT, "1: all tables are
 _KV_HEADS = column("n_kv_head", INT, "key and value heads")
 _HIDDEN = column("n_embd", INT, "hidden size")
 _OP = column("op", STR, "what the kernel does, as the profile's source names it")
-_MEDIAN = column("median_ms", FLOAT, "**milliseconds**")
+_MEDIAN = column("median_ms", FLOAT, "what it takes, **milliseconds**")
 _CHUNK = column("prefill_chunk_size", INT, "prompt tokens; 0: none")
 _DECODING = column("batch_size", INT, "requests that decode")
 
@@ -63,7 +63,7 @@ ATTENTION = Table(
             column("block_size", INT, "tokens in a block of the KV cache"),
             _TENSOR_PARALLEL,
             column("max_model_len", INT, "tokens of one request"),
-            column("batch_size", INT, "requests"),
+            column("batch_size", INT, "requests in the batch"),
             column("prefill_chunk_size", INT, "prompt tokens; 0: decode"),
             column("kv_cache_size", INT, "cached tokens of each request"),
             column("is_prefill", BOOL, "whether `prefill_chunk_size` is not 0"),

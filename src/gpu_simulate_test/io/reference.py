@@ -1,0 +1,84 @@
+"""The artifact reference: what of ``artifacts.md`` is generated, from the schemas and the keys of the metadata.
+
+``python -m gpu_simulate_test.io.reference`` writes it anew, between the page's own markers.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from gpu_simulate_test.config.limits import EngineLimits
+from gpu_simulate_test.config.paths import project_root
+from gpu_simulate_test.io import comparison_tables, metadata, profile_tables, tables
+from gpu_simulate_test.io.metadata import Key
+from gpu_simulate_test.io.table_files import CSV_ROWS, Table
+
+PAGE = Path("specs/001-compare-vidur-real-timing/contracts/artifacts.md")
+TABLES = {
+    table.name: table
+    for module in (tables, profile_tables, comparison_tables)
+    for value in vars(module).values()
+    for table in (value.values() if isinstance(value, dict) else [value])
+    if isinstance(table, Table)
+}
+KEYS = {
+    "workload": metadata.WORKLOAD,
+    "run": metadata.RUN,
+    "real": metadata.REAL,
+    "vidur": metadata.VIDUR,
+    "vidur_profile": metadata.VIDUR_PROFILE,
+    "compare": metadata.COMPARE,
+    "engine": metadata.ENGINE,
+    "profile": metadata.PROFILE,
+    "limits": {name: Key(str(field.description)) for name, field in EngineLimits.model_fields.items()},
+}
+_TYPES = {"int64": "integer", "double": "number", "string": "text", "bool": "`true` or `false`"}
+_BLOCK = re.compile(r"(<!-- (columns|keys) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rendered(page: str) -> str:
+    """The page with what lies between its markers made anew.
+
+    Raises
+    ------
+    KeyError
+        A marker names no table and no metadata.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        name = found[3]
+        lines = _columns(TABLES[name]) if found[2] == "columns" else _keys(KEYS[name])
+        return "\n".join([found[1].rstrip("\n"), *lines, found[4]])
+
+    return _BLOCK.sub(block, page)
+
+
+def _columns(table: Table) -> list[str]:
+    rows = [_row(field, field.name in table.optional) for field in table.schema]
+    if table.family is not None:
+        rows.append(_row(table.family, may_be_absent=True))
+    large = [f"Above {CSV_ROWS:,} rows it is `{table.name}.parquet`.", ""] if table.large else []
+    return [table.doc, "", *large, "| column | type | meaning |", "| --- | --- | --- |", *rows]
+
+
+def _row(field: pa.Field, may_be_absent: bool) -> str:
+    notes = [note for note, holds in (("may be empty", field.nullable), ("may be absent", may_be_absent)) if holds]
+    marked = "".join(f". *{note}*" for note in notes)
+    name = f"`{field.name}`" if "<" in field.name else field.name
+    return f"| {name} | {_TYPES[str(field.type)]} | {field.metadata[b'doc'].decode()}{marked} |"
+
+
+def _keys(keys: Mapping[str, Key]) -> list[str]:
+    return ["| key | meaning |", "| --- | --- |", *(f"| {name} | {key.doc} |" for name, key in keys.items())]
+
+
+def main() -> None:
+    """Write the page anew."""
+    path = project_root() / PAGE
+    path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
