@@ -37,12 +37,16 @@ class MonotonicClock:
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """A request as an engine takes it: greedy, at most `max_new_tokens` output tokens."""
+    """A request as an engine takes it: greedy, at most `max_new_tokens` output tokens.
+
+    `arrival_ns`, since the run began, is for an engine that orders its requests by it.
+    """
 
     request_id: int
     token_ids: Sequence[int]
     max_new_tokens: int
     ignore_eos: bool = True
+    arrival_ns: int = 0
 
 
 @dataclass(frozen=True)

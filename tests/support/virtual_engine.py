@@ -6,9 +6,13 @@ Its scheduler is the one the real engines have: decode first, prompts split to f
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import (
+    Clock,
     Composition,
+    Engine,
     EngineInfo,
     EngineRequest,
     Failure,
@@ -16,6 +20,8 @@ from gpu_simulate_test.engine import (
     Step,
     Token,
 )
+from gpu_simulate_test.serving import serve
+from gpu_simulate_test.timeline import Timeline
 
 
 class VirtualClock:
@@ -137,6 +143,15 @@ class VirtualEngine:
 
     def close(self) -> None:
         self.running.clear()
+
+
+def served(
+    engine: Engine, requests: Sequence[EngineRequest], arrivals: Sequence[int] | np.ndarray, clock: Clock
+) -> tuple[list[Step], dict[int, Failure]]:
+    """Every step of a replay, and which requests failed."""
+    line = Timeline(len(requests), clock.now_ns())
+    steps = list(serve(engine, requests, np.array(arrivals), clock, line))
+    return steps, line.failures | {failure.request_id: failure for step in steps for failure in step.failures}
 
 
 def requests_of(lengths: Sequence[tuple[int, int]]) -> list[EngineRequest]:

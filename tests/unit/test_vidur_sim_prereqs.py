@@ -13,8 +13,9 @@ from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, MLP, NOISE
 from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
+from gpu_simulate_test.simulator.real_run import load_real_run
 from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile
-from gpu_simulate_test.vidur_ext.sim_runner import check_limits, load_real_run, machine_speed, sim_settings
+from gpu_simulate_test.vidur_ext.sim_runner import check_limits, machine_speed, sim_settings
 from tests.support.builders import write_run
 from tests.support.configs import typed_config
 

@@ -18,7 +18,8 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     workload = load_workload(workload_path(config), config.model.id)
     profile = load_profile(config)
 
-    from gpu_simulate_test.vidur_ext.sim_runner import load_real_run, vidur_sim
+    from gpu_simulate_test.simulator.real_run import load_real_run
+    from gpu_simulate_test.vidur_ext.sim_runner import vidur_sim
 
     real = load_real_run(Path(config.real_run_dir), workload) if config.real_run_dir else None
     identity = {

@@ -3,14 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
-_LEVELS = (50, 90, 99)
-
-
-def latency_percentiles(requests: pd.DataFrame, token_latency_ns: "pd.Series[int] | np.ndarray") -> np.ndarray:
-    """P50, P90 and P99 of TTFT and TBT, ms, shape (2, 3); NaN for a metric without values."""
-    return np.array([_percentiles(requests["ttft_ns"]), _percentiles(token_latency_ns)])
+LEVELS = (50, 90, 99)
 
 
 def latency_lines(latencies: np.ndarray, samples: Sequence[np.ndarray] = ()) -> list[str]:
@@ -19,7 +13,7 @@ def latency_lines(latencies: np.ndarray, samples: Sequence[np.ndarray] = ()) -> 
     Parameters
     ----------
     latencies : numpy.ndarray of shape (2, 3)
-        See `latency_percentiles`.
+        P50, P90 and P99 of TTFT and TBT, ms; NaN for a metric without values.
     samples : sequence of numpy.ndarray of shape (2, 3)
         Simulations with noise: the range of each percentile over them is said too.
     """
@@ -31,12 +25,7 @@ def latency_lines(latencies: np.ndarray, samples: Sequence[np.ndarray] = ()) -> 
             words = [
                 f"P{level} {value:.3f} ms"
                 + (f" ({ranges[:, i].min():.3f} to {ranges[:, i].max():.3f})" if len(ranges) else "")
-                for i, (level, value) in enumerate(zip(_LEVELS, values, strict=True))
+                for i, (level, value) in enumerate(zip(LEVELS, values, strict=True))
             ]
             lines.append(f"- {name}: {', '.join(words)}")
     return lines
-
-
-def _percentiles(values: "pd.Series[int] | np.ndarray") -> np.ndarray:
-    known = values.dropna().to_numpy(dtype=np.int64) if isinstance(values, pd.Series) else values
-    return np.percentile(known, _LEVELS) / 1e6 if known.size else np.full(len(_LEVELS), np.nan)

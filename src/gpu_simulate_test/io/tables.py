@@ -166,27 +166,6 @@ AT_REAL_SPEED = Table(
 )
 
 
-def requests_on_arrival(times: pd.DataFrame, backend: str) -> pd.DataFrame:
-    """``request_metrics.csv`` of a run whose engine got every request on its arrival.
-
-    Parameters
-    ----------
-    times : pandas.DataFrame of shape (n_requests, n_columns)
-        The columns of `REQUEST_COLUMNS` that do not follow from that; ``error_type`` and ``error_msg`` where a request
-        may have failed.
-    """
-    if "error_type" not in times:
-        times = times.assign(error_type=None, error_msg=None)
-    ok = times["error_type"].isna()
-    return times.assign(
-        submit_time_ns=times["arrival_time_ns"].astype("Int64").where(ok),
-        ttft_ns=times["first_token_time_ns"] - times["arrival_time_ns"],
-        status=ok.map({True: "ok", False: "error"}),
-        is_warmup=False,
-        backend=backend,
-    )[list(REQUEST_COLUMNS)]
-
-
 def share_outside_profile(iterations: pd.DataFrame) -> float:
     """Share of the time of simulated iterations that the profile does not cover; they are the longest ones mostly."""
     took = iterations["end_time_ns"] - iterations["start_time_ns"]

@@ -11,9 +11,11 @@ from gpu_simulate_test.config.schema import RealBenchConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.recorded import LENGTHS, TIMES, read_recorded, select
 from gpu_simulate_test.io.run_dir import OpenRunDir
-from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
-from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS, requests_on_arrival
+from gpu_simulate_test.io.summary import latency_lines
+from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.run_tables import latency_percentiles, with_status
+from gpu_simulate_test.timeline import Gaps
 
 
 def read_run(config: RealBenchConfig) -> pd.DataFrame:
@@ -81,7 +83,8 @@ def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.Da
     if not timed:
         lines += ["- arrivals not recorded: those of the workload are taken"]
     lines += ["- engine limits as the settings state them: they were not recorded"]
-    lines += latency_lines(latency_percentiles(requests, tokens["token_latency_ns"]))
+    gaps = Gaps.of(tokens["token_latency_ns"].dropna().to_numpy(dtype=np.int64))
+    lines += latency_lines(latency_percentiles(requests, gaps))
     run.write_text("summary.md", "\n".join(lines) + "\n")
     run.finish(
         run_type="real",
@@ -114,7 +117,7 @@ def _requests(recorded: pd.DataFrame, backend: str) -> pd.DataFrame:
         num_decode_tokens_actual=recorded["num_decode_tokens"].where(ok, 0),
         num_preemptions=unknown,
     )
-    return requests_on_arrival(times, backend)
+    return with_status(times, backend)
 
 
 def _tokens(recorded: pd.DataFrame) -> tuple[pd.DataFrame, int]:

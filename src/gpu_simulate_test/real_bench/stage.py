@@ -15,7 +15,7 @@ from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, P
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.provenance import now
 from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
-from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
+from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import PROMPTS, Workload, read_prompts, token_ids
 from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
@@ -114,7 +114,7 @@ def _measure(
     gc.freeze()  # the model's own objects need not be walked again in the middle of a measurement
     speed.sample(engine, clock)
     with tqdm(total=len(requests), desc=f"real-bench {label}", unit="request") as bar:
-        recording = replay(
+        line = replay(
             engine,
             requests,
             workload.arrival_time_ns,
@@ -123,7 +123,7 @@ def _measure(
             lambda deadline_ns: speed.watch(engine, clock, deadline_ns),
         )
     speed.sample(engine, clock)
-    return build_metrics(workload, recording, engine.info().name)
+    return build_metrics(workload, line, engine.info().name)
 
 
 def _write(run: RunDir, metrics: Metrics) -> None:
@@ -154,6 +154,6 @@ def _summary(run_id: str, metrics: Metrics, info: EngineInfo, workload: Workload
         f"- served: {int(ok.sum())}; failed: {int((~ok).sum())}",
         f"- iterations: {len(metrics.iterations)}; output tokens: {len(tokens)}",
     ]
-    lines += latency_lines(latency_percentiles(requests, tokens["token_latency_ns"]))
+    lines += latency_lines(metrics.latencies)
     lines.append("- not deterministic: times depend on the machine and on what else runs on it")
     return "\n".join(lines) + "\n"

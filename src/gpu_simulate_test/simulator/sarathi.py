@@ -7,269 +7,273 @@ through one by one, in Vidur's order.
 """
 
 import heapq
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from dataclasses import dataclass, field
 from itertools import islice
 
 from gpu_simulate_test.config.limits import EngineLimits
-from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.simulator.timeline import Timeline
-
-StepNs = Callable[[Composition, float], float]
-"""Time of a batch, ns, from its composition and the virtual time at which it begins, s."""
+from gpu_simulate_test.engine import Composition, EngineRequest
+from gpu_simulate_test.simulator.kv_cache import BlockPool
 
 
-class SarathiCore:
-    """The scheduler, its KV cache and its clock.
+class Sequence:
+    """A request in the scheduler; `prefill` and `decode` are those of its present pass: see `SarathiScheduler`."""
+
+    __slots__ = (
+        "arrived_ns",
+        "constant",  # while it decodes: its context minus the number of the iteration
+        "decode",
+        "first",  # the iteration of its first token in this pass
+        "last",  # the iteration of its last token; -1 while it does not decode
+        "preempted",  # since it was last taken up
+        "prefill",
+        "processed",  # of its prompt
+        "request_id",
+        "scheduled",  # ever
+    )
+
+    def __init__(self, request: EngineRequest) -> None:
+        self.request_id = request.request_id
+        self.arrived_ns = request.arrival_ns
+        self.prefill = len(request.token_ids)
+        self.decode = request.max_new_tokens
+        self.processed = 0
+        self.constant = self.first = self.last = -1
+        self.scheduled = self.preempted = False
+
+
+Prompts = list[tuple[Sequence, int]]
+"""Prompts in a batch, and how many tokens of each."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What came of an iteration for single requests.
+
+    Attributes
+    ----------
+    scheduled, restarted : list of int
+        Taken up for the first time; preempted.
+    spans : list of (int, int, int)
+        Requests that make no more tokens for now, the first iteration of those just made, and their number.
+    num_resumed, num_finished : int
+        Requests taken up again after a preemption; completed.
+    """
+
+    scheduled: list[int] = field(default_factory=list)
+    restarted: list[int] = field(default_factory=list)
+    spans: list[tuple[int, int, int]] = field(default_factory=list)
+    num_resumed: int = 0
+    num_finished: int = 0
+
+
+class SarathiScheduler:
+    """Who is in the next batch: decoding requests first, then prompts, split to fit the token budget.
+
+    A request that is preempted waits before all others, and begins anew with what it has made as part of its prompt.
 
     Parameters
     ----------
     limits : EngineLimits
-    step_ns : callable
     """
 
-    def __init__(self, limits: EngineLimits, step_ns: StepNs) -> None:
+    def __init__(self, limits: EngineLimits) -> None:
         self._limits = limits
-        self._step_ns = step_ns
+        self._pool = BlockPool(limits)
+        self._waiting: deque[Sequence] = deque()
+        self._skipped: list[Sequence] = []  # prompts that a batch had no budget for
+        self._tail: list[Sequence] = []  # the last batch's prompts, in its order
+        self._decoding: dict[int, Sequence] = {}  # in the order in which they are looked at
+        self._sum_constants = 0
+        self._longest: list[tuple[int, int]] = []  # heap of (-constant, request id)
+        self._needing = [0] * limits.block_size  # decoding requests by constant modulo the block size
+        self._finishing: dict[int, list[Sequence]] = {}  # by their last iteration
+        self._ends: list[int] = []  # heap of these iterations
 
-    def run(
-        self,
-        arrival_ns: Sequence[int],
-        num_prefill: Sequence[int],
-        num_decode: Sequence[int],
-        on_finished: Callable[[int], object] = lambda _count: None,
-    ) -> Timeline:
-        """Serve requests, given in order of arrival.
+    def add(self, request: EngineRequest) -> None:
+        """Let a request wait."""
+        self._waiting.append(Sequence(request))
 
-        Parameters
-        ----------
-        arrival_ns, num_prefill, num_decode : sequence of int, length n_requests
-        on_finished : callable
-            Told how many requests completed in the last iteration.
-        """
-        return _Run(self._limits, self._step_ns, arrival_ns, num_prefill, num_decode).serve(on_finished)
-
-
-class _Run:
-    def __init__(
-        self,
-        limits: EngineLimits,
-        step_ns: StepNs,
-        arrival_ns: Sequence[int],
-        num_prefill: Sequence[int],
-        num_decode: Sequence[int],
-    ) -> None:
-        size = len(arrival_ns)
-        self.limits, self.step_ns = limits, step_ns
-        self.arrived = [arrival / 1e9 for arrival in arrival_ns]  # s in floating point, as Vidur keeps time
-        self.prefill, self.decode = list(num_prefill), list(num_decode)  # of the present pass: see `_restart`
-        self.processed = [0] * size  # of the prompt
-        self.free = limits.num_blocks
-        self.watermark = limits.watermark_blocks
-        self.waiting: deque[int] = deque()
-        self.skipped: list[int] = []  # prompts that a batch had no budget for
-        self.tail: list[int] = []  # the last batch's prompts, in its order
-        self.order: dict[int, None] = {}  # decoding requests, in the order in which they are looked at
-        self.constant = [0] * size  # of a decoding request: its context minus the number of the iteration
-        self.sum_constants = 0
-        self.longest: list[tuple[int, int]] = []  # heap of (-constant, request)
-        self.needing: dict[int, int] = defaultdict(int)  # decoding requests by constant modulo the block size
-        self.finishing: dict[int, list[int]] = defaultdict(list)  # requests by their last iteration
-        self.last = [-1] * size
-        self.given = 0  # blocks allocated so far
-        self.left: dict[
-            int, tuple[int, int]
-        ] = {}  # of preempted requests: blocks, and the count at which the first is given away
-        self.seen_restarts = [0] * size
-        self.line = Timeline.of(size)
-
-    def serve(self, on_finished: Callable[[int], object]) -> Timeline:
-        now, arriving, size = 0.0, 0, len(self.arrived)
-        while True:
-            while arriving < size and self.arrived[arriving] <= now:
-                self.waiting.append(arriving)
-                arriving += 1
-            prompts = self._schedule()
-            if prompts is None:
-                if arriving == size:
-                    return self.line
-                now = self.arrived[arriving]
-                continue
-            now, finished = self._iterate(now, prompts)
-            if finished:
-                on_finished(finished)
+    def has_unfinished(self) -> bool:
+        """True while a request waits or runs."""
+        return bool(self._decoding or self._tail or self._skipped or self._waiting)
 
     # An iteration -----------------------------------------------------------------------------------------------
 
-    def _schedule(self) -> list[tuple[int, int]] | None:
-        """The prompts of the next batch and their tokens, beside all decoding requests; None when there is nothing."""
-        limits = self.limits
-        iteration = len(self.line.start_ns)
-        older = len(self.order)
+    def schedule(self, iteration: int, changes: Changes) -> Prompts:
+        """The prompts of the next batch, beside all decoding requests."""
+        older = len(self._decoding)
         unfinished = []
-        for request in self.tail:
-            if self.processed[request] < self.prefill[request]:
-                unfinished.append(request)
+        for one in self._tail:
+            if one.processed < one.prefill:
+                unfinished.append(one)
             else:
-                self._begin_decoding(request, iteration)
-        needed = self.needing.get(-iteration % limits.block_size, 0)
-        if not self.order or needed < self.free:
-            self._take(needed)
-            prompts = self.skipped + unfinished
+                self._begin_decoding(one, iteration)
+        needed = self._needing[-iteration % self._limits.block_size]
+        if not self._decoding or needed < self._pool.free:
+            self._pool.take(needed)
+            prompts = self._skipped + unfinished
         else:
-            prompts = self.skipped + self._squeeze(iteration, [*islice(self.order, older), *self.tail])
-        self.tail = []
-        budget = limits.max_num_batched_tokens - len(self.order)
-        batch: list[tuple[int, int]] = []
-        self.skipped = []
-        for request in prompts:
-            tokens = min(self.prefill[request] - self.processed[request], max(0, budget))
-            if tokens:
+            running = [*islice(self._decoding.values(), older), *self._tail]
+            prompts = self._skipped + self._squeeze(iteration, running, changes)
+        self._tail = []
+        budget = max(0, self._limits.max_num_batched_tokens - len(self._decoding))
+        batch: Prompts = []
+        self._skipped = []
+        for one in prompts:
+            if tokens := min(one.prefill - one.processed, budget):
                 budget -= tokens
-                batch.append((request, tokens))
+                batch.append((one, tokens))
             else:
-                self.skipped.append(request)
-        self.skipped.sort(key=self.arrived.__getitem__)
-        self._admit(batch, budget)
-        return batch if batch or self.order else None
+                self._skipped.append(one)
+        if len(self._skipped) > 1:
+            self._skipped.sort(key=lambda one: one.arrived_ns)
+        if self._waiting:
+            self._admit(batch, budget)
+        return batch
 
-    def _admit(self, batch: list[tuple[int, int]], budget: int) -> None:
+    def _admit(self, batch: Prompts, budget: int) -> None:
         """Add to the batch what waits, as far as requests, KV blocks and tokens allow."""
-        limits = self.limits
-        while self.waiting:
-            running = len(self.order) + len(batch)
-            if limits.max_num_seqs in (running, running + len(self.skipped)):
+        while self._waiting:
+            running = len(self._decoding) + len(batch)
+            if self._limits.max_num_seqs in (running, running + len(self._skipped)):
                 return
-            request = self.waiting[0]
-            blocks = -(-self.prefill[request] // limits.block_size)
-            if self.free - blocks < self.watermark:
+            one = self._waiting[0]
+            blocks = self._pool.needed(one.prefill)
+            if not self._pool.admits(blocks):
                 return
-            if request in self.left:
-                self._resume(request)
-            tokens = min(self.prefill[request] - self.processed[request], max(0, budget))
+            if (reused := self._pool.reused(one.request_id, one.prefill)) is not None:
+                one.processed = reused
+            tokens = min(one.prefill - one.processed, budget)
             if not tokens:
                 return
-            self.waiting.popleft()
-            self._take(blocks)
+            self._waiting.popleft()
+            self._pool.take(blocks)
             budget -= tokens
-            batch.append((request, tokens))
+            batch.append((one, tokens))
 
-    def _iterate(self, now: float, prompts: list[tuple[int, int]]) -> tuple[float, int]:
-        """Run a batch; when it ends, and how many requests it completes."""
-        line, iteration = self.line, len(self.line.start_ns)
-        batch = self._composition(iteration, prompts)
-        end = now + self.step_ns(batch, now) / 1e9
-        preempted = finished = 0
-        for request, tokens in prompts:
-            if line.first_scheduled[request] < 0:
-                line.first_scheduled[request] = iteration
-            if line.restarts[request] > self.seen_restarts[request]:
-                self.seen_restarts[request] = line.restarts[request]
-                preempted += 1
-            self.processed[request] += tokens
-            if self.processed[request] == self.prefill[request]:
-                line.add_token(request, iteration)
-                if self.decode[request] == 1:
-                    finished += 1
-                    self.free += self._held(request, self.prefill[request])
-                    continue
-            self.tail.append(request)
-        line.add_iteration(now, end, batch, preempted)
-        for request in self.finishing.pop(iteration, ()):
-            if self.last[request] == iteration:
-                finished += 1
-                self.free += self._held(request, self.constant[request] + iteration + 1)
-                self._end_decoding(request, iteration)
-        return end, finished
-
-    def _composition(self, iteration: int, prompts: list[tuple[int, int]]) -> Composition:
+    def composition(self, iteration: int, prompts: Prompts) -> Composition:
+        """Of the batch that was scheduled."""
         new = cached = pairs = 0
-        for request, tokens in prompts:
-            before = self.processed[request]
+        for one, tokens in prompts:
+            before = one.processed
             new += tokens
             cached += before
             pairs += tokens * (before + tokens)
-        decoding = len(self.order)
-        while self.longest and self._outdated(*self.longest[0]):
-            heapq.heappop(self.longest)
-        longest = iteration - self.longest[0][0] if decoding else 0
-        return Composition(
-            new, len(prompts), decoding, cached, self.sum_constants + decoding * iteration, pairs, longest
-        )
+        decoding, longest = len(self._decoding), 0
+        if decoding:
+            while self._outdated(*self._longest[0]):
+                heapq.heappop(self._longest)
+            longest = iteration - self._longest[0][0]
+        total = self._sum_constants + decoding * iteration
+        return Composition(new, len(prompts), decoding, cached, total, pairs, longest)
+
+    def alike(self, iteration: int, most: int) -> int:
+        """How many batches from this one on, of `most` at most, have the same decoding requests and no prompt.
+
+        Until one of them completes, or the KV cache is full. Nobody who waits is admitted meanwhile: what was in the
+        way of that, too many requests or too few blocks or tokens, stays so.
+        """
+        count = min(most, self._ends[0] - iteration + 1)
+        free = self._pool.free
+        for ahead in range(1, count):
+            needed = self._needing[-(iteration + ahead) % self._limits.block_size]
+            if needed >= free:
+                return ahead
+            free -= needed
+        return count
+
+    def go_on(self, iteration: int, count: int) -> None:
+        """Serve `count` iterations more, after this one, that are `alike`."""
+        size = self._limits.block_size
+        self._pool.take(sum(self._needing[-number % size] for number in range(iteration + 1, iteration + 1 + count)))
+
+    def end_batch(self, iteration: int, prompts: Prompts, changes: Changes) -> None:
+        """Take down what the batch did, the last of several that are alike."""
+        for one, tokens in prompts:
+            if not one.scheduled:
+                one.scheduled = True
+                changes.scheduled.append(one.request_id)
+            if one.preempted:
+                one.preempted = False
+                changes.num_resumed += 1
+            one.processed += tokens
+            if one.processed == one.prefill:
+                one.first = iteration
+                if one.decode == 1:
+                    changes.num_finished += 1
+                    changes.spans.append((one.request_id, iteration, 1))
+                    self._pool.release(self._pool.needed(one.prefill))
+                    continue
+            self._tail.append(one)
+        if self._ends and self._ends[0] == iteration:
+            heapq.heappop(self._ends)
+            for one in self._finishing.pop(iteration):
+                if one.last == iteration:
+                    changes.num_finished += 1
+                    self._pool.release(self._pool.needed(one.constant + iteration + 1))
+                    self._end_decoding(one, iteration, changes)
 
     # Decoding requests ------------------------------------------------------------------------------------------
 
-    def _begin_decoding(self, request: int, iteration: int) -> None:
+    def _begin_decoding(self, one: Sequence, iteration: int) -> None:
         """From this iteration on; its first token, made at the end of its prompt, is not in the cache yet."""
-        self.order[request] = None
-        constant = self.prefill[request] - iteration
-        self.constant[request] = constant
-        self.sum_constants += constant
-        self.needing[constant % self.limits.block_size] += 1
-        heapq.heappush(self.longest, (-constant, request))
-        self.last[request] = iteration + self.decode[request] - 2
-        self.finishing[self.last[request]].append(request)
+        self._decoding[one.request_id] = one
+        one.constant = constant = one.prefill - iteration
+        self._sum_constants += constant
+        self._needing[constant % self._limits.block_size] += 1
+        heapq.heappush(self._longest, (-constant, one.request_id))
+        one.last = iteration + one.decode - 2
+        if one.last in self._finishing:
+            self._finishing[one.last].append(one)
+        else:
+            self._finishing[one.last] = [one]
+            heapq.heappush(self._ends, one.last)
 
-    def _end_decoding(self, request: int, iteration: int) -> None:
+    def _end_decoding(self, one: Sequence, iteration: int, changes: Changes) -> None:
         """Its last token was made in this iteration."""
-        del self.order[request]
-        self.sum_constants -= self.constant[request]
-        self.needing[self.constant[request] % self.limits.block_size] -= 1
-        self.last[request] = -1
-        first, _ = self.line.spans[request].pop()
-        self.line.spans[request].append((first, iteration - first + 1))
+        del self._decoding[one.request_id]
+        self._sum_constants -= one.constant
+        self._needing[one.constant % self._limits.block_size] -= 1
+        one.last = -1
+        changes.spans.append((one.request_id, one.first, iteration - one.first + 1))
 
-    def _outdated(self, negated: int, request: int) -> bool:
-        return request not in self.order or -negated != self.constant[request]
+    def _outdated(self, negated: int, request_id: int) -> bool:
+        one = self._decoding.get(request_id)
+        return one is None or -negated != one.constant
 
-    # The KV cache -----------------------------------------------------------------------------------------------
+    # A full KV cache --------------------------------------------------------------------------------------------
 
-    def _take(self, blocks: int) -> None:
-        self.free -= blocks
-        self.given += blocks
-
-    def _held(self, request: int, tokens: int) -> int:
-        return -(-tokens // self.limits.block_size)
-
-    def _squeeze(self, iteration: int, running: list[int]) -> list[int]:
+    def _squeeze(self, iteration: int, running: list[Sequence], changes: Changes) -> list[Sequence]:
         """Give blocks to decoding requests one by one; the last to run make room. Those still in their prompt."""
         queue, prompts = deque(running), []
         while queue:
-            request = queue.popleft()
-            if request not in self.order:
-                prompts.append(request)
+            one = queue.popleft()
+            if one.request_id not in self._decoding:
+                prompts.append(one)
                 continue
-            while self.free < 1:
+            while self._pool.free < 1:
                 if queue:
-                    self._restart(queue.pop(), iteration)
+                    self._restart(queue.pop(), iteration, changes)
                 else:
-                    self._restart(request, iteration)
+                    self._restart(one, iteration, changes)
                     break
             else:
-                if (self.constant[request] + iteration) % self.limits.block_size == 0:
-                    self._take(1)
+                if (one.constant + iteration) % self._limits.block_size == 0:
+                    self._pool.take(1)
         return prompts
 
-    def _restart(self, request: int, iteration: int) -> None:
-        """Preempt: it waits before all others, and begins anew with what it has made as part of its prompt."""
-        tokens = self.prefill[request]
-        if request in self.order:
-            tokens = self.constant[request] + iteration
-            total = self.prefill[request] + self.decode[request]
-            self._end_decoding(request, iteration - 1)
-            self.prefill[request] = tokens + 1
-            self.decode[request] = total - tokens - 1
-        self.processed[request] = 0
-        self.line.restarts[request] += 1
-        blocks = self._held(request, tokens)
-        if self.limits.enable_prefix_caching:
-            self.left[request] = blocks, self.given + self.free
-        self.free += blocks
-        self.waiting.appendleft(request)
-
-    def _resume(self, request: int) -> None:
-        """Begin with what of its cache was not given away; at least one token is computed, for its logits."""
-        blocks, first_given = self.left.pop(request)
-        kept = max(0, blocks - max(0, self.given - first_given))
-        size = self.limits.block_size
-        self.processed[request] = min(kept, (self.prefill[request] - 1) // size) * size
+    def _restart(self, one: Sequence, iteration: int, changes: Changes) -> None:
+        """Preempt."""
+        tokens = one.prefill
+        if one.request_id in self._decoding:
+            tokens = one.constant + iteration
+            total = one.prefill + one.decode
+            self._end_decoding(one, iteration - 1, changes)
+            one.prefill = tokens + 1
+            one.decode = total - tokens - 1
+        one.processed = 0
+        one.preempted = True
+        changes.restarted.append(one.request_id)
+        self._pool.preempt(one.request_id, self._pool.needed(tokens))
+        self._waiting.appendleft(one)

@@ -1,95 +1,38 @@
 """The vidur-sim stage: settings and artifacts in, metric tables of the simulation out."""
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Never
 
-import numpy as np
-import pandas as pd
-from pydantic import ValidationError
 from tqdm import tqdm
 
-from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import VidurSimConfig
-from gpu_simulate_test.engine import COMPOSITION, Composition
-from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.io.run_dir import OpenRunDir, read_run_meta, repeat_dirs
-from gpu_simulate_test.io.summary import latency_lines, latency_percentiles
-from gpu_simulate_test.io.tables import (
-    AT_REAL_SPEED,
-    ITERATION_METRICS,
-    REAL_ITERATIONS,
-    REQUEST_METRICS,
-    SAMPLES,
-    TOKEN_METRICS,
-    read_table,
-    requests_on_arrival,
-    share_outside_profile,
-    write_table,
-)
+from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
+from gpu_simulate_test.io.summary import latency_lines
+from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, SAMPLES
 from gpu_simulate_test.io.workload import Workload
-from gpu_simulate_test.latency.model import batches_of
-from gpu_simulate_test.latency.noise import Noise
+from gpu_simulate_test.latency.model import LatencyModel, Slowed
+from gpu_simulate_test.latency.noise import Noise, Noisy
 from gpu_simulate_test.profiles.bundle import Profile
 from gpu_simulate_test.profiles.predictors import Predictors
-from gpu_simulate_test.simulator.timeline import Timeline
+from gpu_simulate_test.run_tables import request_table
+from gpu_simulate_test.simulator.real_run import RealRun, predicted_iterations, slowness_record
+from gpu_simulate_test.simulator.run_files import BACKEND, Totals, write_simulation
+from gpu_simulate_test.simulator.samples import Samples
+from gpu_simulate_test.timeline import Floats
 from gpu_simulate_test.vidur_ext.device_config import register_device
-from gpu_simulate_test.vidur_ext.loop import Loop, Step
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.simulation import SimSettings
+from gpu_simulate_test.vidur_ext.simulation import Loop
 from gpu_simulate_test.vidur_ext.stock_predictor import train_stock
-from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, by_composition
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
 
 log = logging.getLogger(__name__)
 
-_NEIGHBOURS = 15  # iterations
-_PIECE = 4096  # requests whose tokens are in memory together
-
-
-@dataclass(frozen=True)
-class RealRun:
-    """What the simulation takes from a real run of the same workload."""
-
-    path: Path
-    limits: EngineLimits
-    num_decode_actual: np.ndarray
-    presence: tuple[np.ndarray, np.ndarray]  # arrivals and completions of the requests that completed, ns
-    reference_ns: float | None  # of the machine while it served, the mean of its repeats
-    iterations: pd.DataFrame | None  # None: they were not recorded, or not whole
-
-
-def load_real_run(path: Path, workload: Workload) -> RealRun:
-    """Read a real run's engine settings and output lengths.
-
-    Raises
-    ------
-    ArtifactError
-        Incomplete, or of another workload.
-    """
-    meta = read_run_meta(path)
-    if meta.get("workload_sha256") != workload.sha256:
-        raise ArtifactError(f"real run of another workload: {path}; it served {meta.get('workload_dir')}")
-    try:
-        limits = EngineLimits.model_validate(meta["engine"]["limits"])
-    except (KeyError, TypeError, ValidationError) as error:
-        raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out") from error
-    requests = read_table(path, REQUEST_METRICS)
-    # A request that failed in the real run has no length to learn from: it is simulated as asked.
-    actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
-    repeats = [read_run_meta(one) for one in repeat_dirs(path, meta)]
-    bursts = [repeat["reference_ns"] for repeat in repeats if "reference_ns" in repeat]
-    iterations = None
-    if meta.get("backend") != "recorded":
-        iterations = read_table(path, ITERATION_METRICS)
-        if not set(COMPOSITION) <= set(iterations):  # written before a column was added
-            iterations = None
-    done = requests[requests["status"] == "ok"]
-    ends = done["completion_time_ns"] if "completion_time_ns" in done else done["first_token_time_ns"]
-    presence = done["arrival_time_ns"].to_numpy(), ends.to_numpy(dtype=np.int64)
-    return RealRun(path, limits, actual.to_numpy(), presence, float(np.mean(bursts)) if bursts else None, iterations)
+_APART_S = 4.0  # simulations that take longer are worth the start of other processes
 
 
 def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
@@ -153,55 +96,21 @@ def vidur_sim(
     check_limits(workload, settings)
     predictors = Predictors.from_profile(profile)
     speed = machine_speed(config, profile, real)
-    num_prefill = workload.lengths["num_prefill_tokens"].to_numpy()
-    num_decode = workload.lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
-    if config.vidur.predictor.name == "stock":
-        predictors.model("stock")  # or the profile has nothing to train on
-        predict_ns: PredictNs = train_stock(profile, settings, int((num_prefill + num_decode).max())).predict_ns
-    else:
-        predict_ns = by_composition(partial(predictors.model(config.vidur.predictor.name).step_ns, now_ns=0.0))
-
-    def predict(batch: Composition, start_s: float = 0.0, vidur_batch: Any = None) -> float:
-        return predict_ns(batch, vidur_batch) * speed
-
-    loop = Loop(
-        config.vidur.loop.name,
-        settings,
-        workload.arrival_time_ns,
-        num_prefill,
-        num_decode,
-        predict,
-        own_batch=config.vidur.predictor.name == "stock",
-    )
-
-    samples = config.vidur.samples if predictors.noise else 0
-    real_iterations = None
-    if real is not None and real.iterations is not None:
-        real_iterations = _real_iterations(real.iterations, predict, predictors)
-    runs = 1 + samples + (real_iterations is not None)
+    loop, latency = _loop(config, settings, workload, profile, predictors, real, speed)
+    noise = predictors.noise if config.vidur.samples else None
+    runs = 1 + (config.vidur.samples if noise else 0) + (real is not None and real.iterations is not None)
     with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
-        result = loop.run(predict, bar.update)
-        requests, latencies = _write_tables(run.path, workload, result)
-        sampled = []
-        for number in range(samples):
-            assert predictors.noise is not None
-            offset = predictors.noise.draw_offset(np.random.default_rng(number))
-            noisy = loop.run(_with_noise(predict, predictors.noise, offset), bar.update)
-            folder = run.path / SAMPLES / str(number)
-            folder.mkdir(parents=True)
-            sampled.append(_write_tables(folder, workload, noisy)[1])
-        if real_iterations is not None:
-            assert real is not None and real.iterations is not None
-            run.write_table(REAL_ITERATIONS, real_iterations)
-            noise = Noise(_record_of(real, real.iterations, real_iterations))
-            requests_then = _request_table(workload, loop.run(_with_noise(predict, noise, 0), bar.update))
-            run.write_table(AT_REAL_SPEED, requests_then[list(AT_REAL_SPEED.required)])
-    iterations = _iteration_table(result, predictors)
-    if outside := share_outside_profile(iterations):
-        log.warning("%.1f %% of the simulated engine time lies outside the profiled range", 100 * outside)
-    run.write_table(ITERATION_METRICS, iterations)
-    lines = _summary(config, run.name, settings, requests, iterations, real, speed, loop)
-    lines += latency_lines(latencies, sampled)
+        began_s = time.perf_counter()
+        totals = write_simulation(run.path, workload, loop.run(latency, bar.update), predictors.cover)
+        took_s = time.perf_counter() - began_s
+        folders = [run.path / SAMPLES / str(number) for number in range(config.vidur.samples)]
+        sampled = _samples(folders, workload, loop, latency, noise, took_s, bar.update) if noise else []
+        if real is not None and real.iterations is not None:
+            _at_real_speed(run, workload, loop, latency, real, predictors, bar)
+    if totals.outside:
+        log.warning("%.1f %% of the simulated engine time lies outside the profiled range", 100 * totals.outside)
+    lines = _summary(config, run.name, settings, workload, totals, real, speed, loop)
+    lines += latency_lines(totals.latencies, sampled)
     if predictors.noise is None:
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
     lines.append("- deterministic: the same profile and workload give the same tables")
@@ -221,109 +130,69 @@ def vidur_sim(
     )
 
 
-def _with_noise(predict: Step, noise: Noise, offset: int) -> Step:
-    """Scatter predictions as recorded iterations did, from `offset` ns of that record on."""
-
-    def scattered(batch: Composition, start_s: float, vidur_batch: Any) -> float:
-        return predict(batch, start_s, vidur_batch) * noise.ratio(offset + round(start_s * 1e9))
-
-    return scattered
-
-
-def _write_tables(folder: Path, workload: Workload, line: Timeline) -> tuple[pd.DataFrame, np.ndarray]:
-    """Write a simulation's request and token metrics; the first of them, and `latency_percentiles`."""
-    requests = _request_table(workload, line)
-    write_table(folder, REQUEST_METRICS, requests)
-    latencies: list[np.ndarray] = []
-    write_table(folder, TOKEN_METRICS, _token_tables(line, latencies), num_rows=int(line.token_counts().sum()))
-    return requests, latency_percentiles(requests, np.concatenate(latencies))
-
-
-def _request_table(workload: Workload, line: Timeline) -> pd.DataFrame:
-    start_ns, end_ns = (np.array(times, dtype=np.int64) for times in (line.start_ns, line.end_ns))
-    requests = pd.DataFrame(
-        {
-            "request_id": workload.lengths["request_id"],
-            "arrival_time_ns": workload.arrival_time_ns,
-            "first_scheduled_time_ns": start_ns[line.first_scheduled],
-            "first_token_time_ns": end_ns[[runs[0][0] for runs in line.spans]],
-            "completion_time_ns": end_ns[[sum(runs[-1]) - 1 for runs in line.spans]],
-            "num_prefill_tokens": workload.lengths["num_prefill_tokens"],
-            "num_decode_tokens": workload.lengths["num_decode_tokens"],
-            "num_decode_tokens_actual": line.token_counts(),
-            "num_preemptions": line.restarts,
-        }
-    )
-    return requests_on_arrival(requests, "vidur")
+def _loop(
+    config: VidurSimConfig,
+    settings: SimSettings,
+    workload: Workload,
+    profile: Profile,
+    predictors: Predictors,
+    real: RealRun | None,
+    speed: float,
+) -> tuple[Loop, LatencyModel]:
+    """What serves the requests, and what says how long their batches take."""
+    num_prefill = workload.lengths["num_prefill_tokens"].to_numpy()
+    num_decode = workload.lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
+    name, look_at = config.vidur.predictor.name, None
+    model = predictors.model(name)  # where it is stock: or the profile has nothing to train on
+    if name == "stock":
+        model = stock = train_stock(profile, settings, int((num_prefill + num_decode).max()))
+        look_at = stock.look_at
+    latency = Slowed(model, speed)
+    requests = workload.arrival_time_ns, num_prefill, num_decode
+    return Loop(config.vidur.loop.name, settings, requests, latency, look_at), latency
 
 
-def _token_tables(line: Timeline, latencies: list[np.ndarray]) -> Iterator[pd.DataFrame]:
-    """The token metrics of some requests at a time; the latencies are kept."""
-    end_ns, all_counts = np.array(line.end_ns, dtype=np.int64), line.token_counts()
-    for begin in range(0, len(line.spans), _PIECE):
-        some = slice(begin, begin + _PIECE)
-        counts, iterations = all_counts[some], line.token_iterations(some)
-        times = end_ns[iterations]
-        first = np.cumsum(counts) - counts
-        begins = np.zeros(len(times), dtype=bool)
-        begins[first] = True
-        latency = np.diff(times, prepend=0)
-        latencies.append(latency[~begins])
-        yield pd.DataFrame(
-            {
-                "request_id": np.repeat(np.arange(begin, begin + len(counts)), counts),
-                "token_index": np.arange(len(times)) - np.repeat(first, counts),
-                "token_time_ns": times,
-                "token_latency_ns": pd.arrays.IntegerArray(latency, begins),
-                "iteration_id": iterations,
-            }
-        )
+def _samples(
+    folders: list[Path],
+    workload: Workload,
+    loop: Loop,
+    latency: LatencyModel,
+    noise: Noise,
+    took_s: float,
+    on_finished: Callable[[int], object],
+) -> list[Floats]:
+    """Further simulations with noise, each of about `took_s`; `latency_percentiles` of each."""
+    samples = Samples(folders, workload, latency, noise)
+    processes = min(len(folders), len(os.sched_getaffinity(0)))
+    if loop.name == "core" and processes > 1 and took_s * len(folders) > _APART_S:
+        return samples.apart(loop.limits, loop.num_decode, processes, on_finished)
+    return samples.here(loop.run, on_finished)
 
 
-def _iteration_table(line: Timeline, predictors: Predictors) -> pd.DataFrame:
-    batches = pd.DataFrame(line.batches, columns=list(COMPOSITION))
-    took = np.array(line.end_ns) - np.array(line.start_ns)
-    times = {"iteration_id": np.arange(len(batches)), "start_time_ns": line.start_ns, "end_time_ns": line.end_ns}
-    after = {"num_preempted": line.preempted, "predicted_ns": took, "in_profile": predictors.cover(batches)}
-    return pd.DataFrame(times).join(batches).assign(**after)
-
-
-def _real_iterations(
-    iterations: pd.DataFrame, predict: Callable[[Composition], float], predictors: Predictors
-) -> pd.DataFrame:
-    """The predictor on the real run's own iterations, for the attribution of the error."""
-    batches = batches_of(iterations)
-    return pd.DataFrame(
-        {
-            "iteration_id": iterations["iteration_id"],
-            "predicted_ns": [round(predict(batch)) for batch in batches],
-            "in_profile": predictors.cover(iterations),
-        }
-    )
-
-
-def _record_of(real: RealRun, iterations: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
-    """How much slower than predicted a run's iterations were, by the time since it began.
-
-    The time until the next one counts, unless no request was left. Over a few neighbours, for the batch that is
-    simulated at that time may be of another kind.
-    """
-    start, end = iterations["start_time_ns"], iterations["end_time_ns"]
-    arrivals, completions = (np.sort(times) for times in real.presence)
-    left = np.searchsorted(arrivals, end, side="right") > np.searchsorted(completions, end, side="right")
-    took = (start.shift(-1).fillna(end.iloc[-1]) - start).where(left, end - start)
-    took, expected = (
-        one.rolling(_NEIGHBOURS, center=True, min_periods=1).sum() for one in (took, predicted["predicted_ns"])
-    )
-    return pd.DataFrame({"time_ns": start.mask(start == start.min(), 0), "ratio": took / expected})
+def _at_real_speed(
+    run: RunDir,
+    workload: Workload,
+    loop: Loop,
+    latency: LatencyModel,
+    real: RealRun,
+    predictors: Predictors,
+    bar: "tqdm[Never]",
+) -> None:
+    """One whose iterations are as much slower than predicted as the real run's were at the time."""
+    assert real.iterations is not None
+    predicted = predicted_iterations(real.iterations, latency, predictors.cover)
+    run.write_table(REAL_ITERATIONS, predicted)
+    noisy = Noisy(latency, Noise(slowness_record(real, real.iterations, predicted)), 0)
+    requests = request_table(workload, loop.run(noisy, bar.update), BACKEND)
+    run.write_table(AT_REAL_SPEED, requests[list(AT_REAL_SPEED.required)])
 
 
 def _summary(
     config: VidurSimConfig,
     run_id: str,
     settings: SimSettings,
-    requests: pd.DataFrame,
-    iterations: pd.DataFrame,
+    workload: Workload,
+    totals: Totals,
     real: RealRun | None,
     speed: float,
     loop: Loop,
@@ -338,9 +207,8 @@ def _summary(
         f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
         f"{limits.max_num_seqs} requests, {limits.max_num_batched_tokens} tokens a batch, "
         f"{limits.num_blocks} KV blocks of {limits.block_size}",
-        f"- requests: {len(requests)}; output tokens: {requests['num_decode_tokens_actual'].sum()}; "
-        f"iterations: {len(iterations)}",
-        f"- engine time outside the profiled range: {share_outside_profile(iterations):.1%}",
+        f"- requests: {len(workload)}; output tokens: {totals.num_tokens}; iterations: {totals.num_iterations}",
+        f"- engine time outside the profiled range: {totals.outside:.1%}",
         f"- times scaled by {speed:.3f}, the machine's slowness during the real run against the profile's",
-        f"- preemptions: {int(requests['num_preemptions'].sum())}",
+        f"- preemptions: {totals.num_preemptions}",
     ]

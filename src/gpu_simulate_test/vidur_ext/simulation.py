@@ -1,57 +1,29 @@
-"""One Vidur simulation: our workload in, every iteration out."""
+"""Vidur's own loop, our workload in and every iteration out; and the core, held to it on the first requests."""
 
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from array import array
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from vidur.config.config import (
-    BaseRequestGeneratorConfig,
-    CacheConfig,
-    ClusterConfig,
-    MetricsConfig,
-    OrcaSchedulerConfig,
-    ReplicaConfig,
-    SarathiSchedulerConfig,
-    SimulationConfig,
-    VllmSchedulerConfig,
-)
 from vidur.entities.replica import Replica
 from vidur.entities.request import Request
-from vidur.request_generator.base_request_generator import BaseRequestGenerator
-from vidur.request_generator.request_generator_registry import RequestGeneratorRegistry
 from vidur.simulator import Simulator
 
-from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.simulator.timeline import Timeline
-from gpu_simulate_test.vidur_ext.vidur_predictor import (
-    GsimExecutionTimePredictorConfig,
-    PredictNs,
-    register_predictor,
-)
+from gpu_simulate_test.latency.model import LatencyModel
+from gpu_simulate_test.simulator.engine import run_core
+from gpu_simulate_test.timeline import Ints, Timeline
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, simulation_config
+from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, register_predictor
 
-_GENERATOR_TYPE = "gsim_workload"
+log = logging.getLogger(__name__)
+
+_CHECKED_REQUESTS, _CHECKED_TOKENS = 300, 40_000  # less than a second of Vidur's loop
 
 _ONE_AT_A_TIME = threading.Lock()  # Vidur numbers replicas, requests and events by counters of the process
-
-
-@dataclass(frozen=True)
-class SimSettings:
-    """Engine settings the simulation copies, from the real run where there is one."""
-
-    model_id: str
-    device: str
-    network_device: str
-    scheduler: str  # sarathi | vllm | orca
-    limits: EngineLimits  # prefix caching: sarathi only
-
-    def record(self) -> dict[str, Any]:
-        """As ``run_meta.json`` keeps them."""
-        return {**vars(self), "limits": self.limits.model_dump()}
 
 
 class _Request(Request):
@@ -74,53 +46,39 @@ class _Request(Request):
         self._num_processed_tokens = self._num_stage_processed_tokens = num_cached
 
 
-@dataclass
-class _WorkloadConfig(BaseRequestGeneratorConfig):
-    """Our workload as Vidur's request source; Vidur's trace reader would round and clip it."""
-
-    requests = cast(Sequence[Request], ())  # no field: Vidur's command line has them all
-
-    @staticmethod
-    def get_type() -> str:
-        return _GENERATOR_TYPE
-
-
-class _WorkloadGenerator(BaseRequestGenerator):
-    def generate_requests(self) -> list[Request]:
-        return list(self.config.requests)
-
-
 def simulate(
     settings: SimSettings,
+    latency: LatencyModel,
     arrival_ns: np.ndarray,
-    num_prefill: Sequence[int],
-    num_decode: Sequence[int],
-    predict_ns: PredictNs,
+    num_prefill: np.ndarray,
+    num_decode: np.ndarray,
     on_finished: Callable[[int], object] = lambda _count: None,
+    look_at: Callable[[Any], object] | None = None,
 ) -> Timeline:
     """Run Vidur on a workload.
 
     Parameters
     ----------
-    arrival_ns : numpy.ndarray of shape (n_requests,)
-    num_prefill, num_decode : sequence of int, length n_requests
-    predict_ns : callable
-        Time of a batch, ns, from its composition and Vidur's batch object.
+    latency : LatencyModel
+    arrival_ns, num_prefill, num_decode : numpy.ndarray of shape (n_requests,)
     on_finished : callable
         Told how many requests completed in the last iteration.
+    look_at : callable or None
+        Told of Vidur's own object of every batch before its time is asked.
     """
     register_predictor()
-    RequestGeneratorRegistry.register(_GENERATOR_TYPE, _WorkloadGenerator)
     logging.getLogger("vidur").setLevel(logging.WARNING)
-    line = Timeline.of(len(num_prefill))
+    line = Timeline(len(num_prefill))
     compositions: list[Composition] = []
     with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
         requests = [
-            _Request(arrival / 1e9, int(prefill), int(decode))
-            for arrival, prefill, decode in zip(arrival_ns.tolist(), num_prefill, num_decode, strict=True)
+            _Request(arrival / 1e9, prefill, decode)
+            for arrival, prefill, decode in zip(
+                arrival_ns.tolist(), num_prefill.tolist(), num_decode.tolist(), strict=True
+            )
         ]
         index_of = {request.id: index for index, request in enumerate(requests)}
-        config = _vidur_config(settings, scratch, requests, _observed(predict_ns, compositions))
+        config = simulation_config(settings, scratch, requests, _observed(latency, look_at, compositions))
         Replica._id = -1  # Vidur's global scheduler expects the first to be 0
         simulator = Simulator(config)
         if settings.limits.enable_prefix_caching:
@@ -129,7 +87,8 @@ def simulate(
         simulator.metric_store.on_batch_end = _recorder(index_of, compositions, line, on_finished)
         simulator.metric_store.plot = lambda: None
         simulator.run()
-    line.restarts = [request.num_restarts for request in requests]
+    line.restarts = array("q", (request.num_restarts for request in requests))
+    line.submit_ns = array("q", arrival_ns.tolist())
     return line
 
 
@@ -170,14 +129,18 @@ def _keep_prefixes(scheduler: Any) -> None:
     scheduler._get_request_next_num_q_tokens = resuming_next_tokens
 
 
-def _observed(predict_ns: PredictNs, compositions: list[Composition]) -> PredictNs:
+def _observed(
+    latency: LatencyModel, look_at: Callable[[Any], object] | None, compositions: list[Composition]
+) -> PredictNs:
     """Keep each batch's composition when its time is predicted: afterwards it has moved on."""
 
-    def predict(batch: Composition, vidur_batch: Any) -> float:
+    def predict_ns(batch: Composition, vidur_batch: Any) -> float:
         compositions.append(batch)
-        return predict_ns(batch, vidur_batch)
+        if look_at is not None:
+            look_at(vidur_batch)
+        return latency.step_ns(batch, vidur_batch.scheduled_at * 1e9)
 
-    return predict
+    return predict_ns
 
 
 def _recorder(
@@ -188,75 +151,98 @@ def _recorder(
 ) -> Callable[[float, Any, Any, float], None]:
     """Called by Vidur at the end of every batch, after its requests were updated."""
     restarts = dict.fromkeys(index_of, 0)
+    making: dict[int, tuple[int, int]] = {}  # of requests that made tokens: the first iteration and their number
 
     def record(time: float, batch: Any, replica_id: Any, memory_usage: float) -> None:
-        number, preempted = len(line.start_ns), 0
+        number, resumed = line.num_iterations, 0
         for request in batch.requests:
             index = index_of[request.id]
             if line.first_scheduled[index] < 0:
                 line.first_scheduled[index] = number
             if request.num_restarts > restarts[request.id]:
                 restarts[request.id] = request.num_restarts
-                preempted += 1
-            if request.is_prefill_complete:  # the last chunk makes a token, and so does every decode step
-                line.add_token(index, number)
-        line.add_iteration(batch.scheduled_at, time, compositions[number], preempted)
+                resumed += 1
+            if not request.is_prefill_complete:
+                continue
+            first, count = making.get(index, (number, 0))  # the last chunk makes a token, and so does every decode step
+            if first + count < number:  # it was preempted
+                line.add_span(index, first, count)
+                first, count = number, 0
+            making[index] = first, count + 1
+            if request.completed:
+                line.add_span(index, *making.pop(index))
+        start_ns, end_ns = round(batch.scheduled_at * 1e9), round(time * 1e9)
+        line.add_iteration(start_ns, end_ns, compositions[number], resumed)
         on_finished(sum(request.completed for request in batch.requests))
 
     return record
 
 
-def replica_config(settings: SimSettings) -> ReplicaConfig:
-    """The model on one device."""
-    return ReplicaConfig(
-        model_name=settings.model_id,
-        num_pipeline_stages=1,
-        tensor_parallel_size=1,
-        device=settings.device,
-        network_device=settings.network_device,
-    )
+class Loop:
+    """Runs simulations of one workload.
 
+    Parameters
+    ----------
+    name : str
+        ``core`` or ``vidur``.
+    settings : SimSettings
+    requests : tuple of three numpy.ndarray of shape (n_requests,), int64
+        Arrivals in ns, prompt and output tokens.
+    latency : LatencyModel
+        What the two are compared with.
+    look_at : callable or None
+        Told of Vidur's batches, by a latency model that needs them: then Vidur's loop is used.
 
-def cache_config(settings: SimSettings) -> CacheConfig:
-    """The KV cache."""
-    return CacheConfig(
-        block_size=settings.limits.block_size,
-        num_blocks=settings.limits.num_blocks,
-        watermark_blocks_fraction=settings.limits.watermark,
-    )
+    Attributes
+    ----------
+    name : str
+        The loop in use: Vidur's own for what the core does not have, and where the two differ.
+    limits : EngineLimits
+    num_decode : numpy.ndarray of shape (n_requests,)
+    checked : int
+        Requests that both served alike.
+    difference : str or None
+        Where they differ, and in what.
+    """
 
+    def __init__(
+        self,
+        name: str,
+        settings: SimSettings,
+        requests: tuple[Ints, Ints, Ints],
+        latency: LatencyModel,
+        look_at: Callable[[Any], object] | None = None,
+    ) -> None:
+        self._settings = settings
+        self.limits, self.num_decode = settings.limits, requests[2]
+        self._requests = requests
+        self._look_at = look_at
+        self.name = name if settings.scheduler == "sarathi" and look_at is None else "vidur"
+        self.checked, self.difference = 0, None
+        if self.name == "core":
+            arrival_ns, _, num_decode = requests
+            enough = int(np.searchsorted(np.cumsum(num_decode), _CHECKED_TOKENS)) + 1
+            first = min(enough, _CHECKED_REQUESTS)
+            core, vidur = (self._serve(one, latency, first, lambda _count: None) for one in ("core", "vidur"))
+            self.difference = core.difference(vidur)
+            if self.difference is None:
+                self.checked = min(first, len(arrival_ns))
+            else:
+                log.warning("our core differs from Vidur's loop, which is used: %s", self.difference)
+                self.name = "vidur"
 
-def _vidur_config(
-    settings: SimSettings, scratch: str, requests: Sequence[Request], predict_ns: PredictNs
-) -> SimulationConfig:
-    limits = settings.limits
-    scheduler = {
-        "sarathi": lambda: SarathiSchedulerConfig(
-            batch_size_cap=limits.max_num_seqs, chunk_size=limits.max_num_batched_tokens
-        ),
-        "vllm": lambda: VllmSchedulerConfig(
-            batch_size_cap=limits.max_num_seqs, max_tokens_in_batch=limits.max_num_batched_tokens
-        ),
-        "orca": lambda: OrcaSchedulerConfig(batch_size_cap=limits.max_num_seqs),
-    }[settings.scheduler]()
-    workload = _WorkloadConfig(max_tokens=max(one.num_prefill_tokens + one.num_decode_tokens for one in requests))
-    predictor = GsimExecutionTimePredictorConfig(no_cache=True)
-    config = SimulationConfig(
-        log_level="warning",
-        cluster_config=ClusterConfig(
-            replica_config=replica_config(settings),
-            cache_config=cache_config(settings),
-            replica_scheduler_config=scheduler,
-        ),
-        request_generator_config=workload,
-        execution_time_predictor_config=predictor,
-        metrics_config=MetricsConfig(
-            write_metrics=False,
-            write_json_trace=False,
-            enable_chrome_trace=False,
-            store_plots=False,
-            output_dir=scratch,
-        ),
-    )
-    workload.requests, predictor.predict_ns = requests, predict_ns  # now that Vidur has written its config to a file
-    return config
+    def run(self, latency: LatencyModel, on_finished: Callable[[int], object]) -> Timeline:
+        """Simulate the workload; `on_finished` is told how many requests completed in the last iteration."""
+        return self._serve(self.name, latency, len(self._requests[0]), on_finished)
+
+    def described(self) -> str:
+        """For a summary."""
+        if self.name == "core":
+            return f"our core, identical to Vidur's loop on the first {self.checked} requests"
+        return "Vidur's own" + (f"; our core differs: {self.difference}" if self.difference else "")
+
+    def _serve(self, name: str, latency: LatencyModel, count: int, on_finished: Callable[[int], object]) -> Timeline:
+        arrival_ns, num_prefill, num_decode = (values[:count] for values in self._requests)
+        if name == "core":
+            return run_core(self._settings.limits, latency, arrival_ns, num_prefill, num_decode, on_finished)
+        return simulate(self._settings, latency, arrival_ns, num_prefill, num_decode, on_finished, self._look_at)

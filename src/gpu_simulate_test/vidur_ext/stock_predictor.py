@@ -15,7 +15,7 @@ from gpu_simulate_test.io.profile_tables import ATTENTION, MLP
 from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.latency.operators import COMPUTE_OPS
 from gpu_simulate_test.profiles.bundle import Profile
-from gpu_simulate_test.vidur_ext.simulation import SimSettings, cache_config, replica_config
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, cache_config, replica_config
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class StockPredictor(RandomForrestExecutionTimePredictor):
         cache: CacheConfig,
     ) -> None:
         self._tables = tables
+        self._seen: Any = None
         with tqdm(total=_NUM_FORESTS, desc="vidur-sim training", unit="operator") as self._bar:
             super().__init__(predictor_config, replica, cache)
 
@@ -59,10 +60,17 @@ class StockPredictor(RandomForrestExecutionTimePredictor):
         self._bar.update()
         return model
 
-    def predict_ns(self, batch: Composition, vidur_batch: Any = None) -> float:
-        """Time of a batch, ns: of Vidur's own object where there is one, else of its `stand_in`."""
-        known = stand_in(batch) if vidur_batch is None else vidur_batch
-        return float(self.get_execution_time(known, 0).total_time * 1e9)
+    def look_at(self, vidur_batch: Any) -> None:
+        """Take Vidur's own object of the next batch, which says more than its composition."""
+        self._seen = vidur_batch
+
+    def step_ns(self, batch: Composition, now_ns: float) -> float:
+        """How long a batch takes, ns: by Vidur's own object if it was seen, else by a `stand_in`."""
+        seen, self._seen = self._seen, None
+        return float(self.get_execution_time(stand_in(batch) if seen is None else seen, 0).total_time * 1e9)
+
+    def decode_run_ns(self, batch: Composition, count: int) -> None:
+        """None: Vidur looks its batches up one by one."""
 
 
 def stand_in(batch: Composition) -> Batch:

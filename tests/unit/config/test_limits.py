@@ -11,7 +11,7 @@ from gpu_simulate_test.analysis.gates import check_gates
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.config.limits import EngineLimits, with_limits
 from gpu_simulate_test.io.run_dir import read_run_meta
-from gpu_simulate_test.vidur_ext.sim_runner import load_real_run
+from gpu_simulate_test.simulator.real_run import load_real_run
 from tests.support.builders import write_run
 from tests.unit.test_vidur_sim_prereqs import workload_of
 

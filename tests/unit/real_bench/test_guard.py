@@ -100,16 +100,16 @@ def test_a_long_run_of_requests_that_do_finish_is_not(guard: Callable[..., Guard
         engine.clock.time_ns += 5_000_000_000
 
     engine = guard(slow, timeout_s=30)
-    recording = replay(engine, requests_of([(4, 4)] * 10), np.arange(10) * 25_000_000_000, VirtualClock())
-    assert sum(len(step.tokens) for step in recording.steps) == 40
+    line = replay(engine, requests_of([(4, 4)] * 10), np.arange(10) * 25_000_000_000, VirtualClock())
+    assert line.token_counts().sum() == 40
 
 
 def test_a_refused_request_is_not_waited_for() -> None:
     clock = VirtualClock()
     engine = GuardedEngine(VirtualEngine(clock, refuse=frozenset({0})), clock, 30)
-    recording = replay(engine, requests_of([(4, 2)] * 2), np.array([0, 60_000_000_000]), clock)
+    line = replay(engine, requests_of([(4, 2)] * 2), np.array([0, 60_000_000_000]), clock)
     engine.close()
-    assert [failure.request_id for failure in recording.failures] == [0]
+    assert list(line.failures) == [0]
 
 
 def test_a_clock_that_goes_back_is_noticed(guard: Callable[..., GuardedEngine]) -> None:

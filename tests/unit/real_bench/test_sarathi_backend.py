@@ -14,17 +14,18 @@ import pytest
 
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.paths import project_root
-from gpu_simulate_test.engine import Composition, EngineRequest, MonotonicClock
+from gpu_simulate_test.engine import Composition, EngineRequest, MonotonicClock, Step
 from gpu_simulate_test.errors import MachineError
 from gpu_simulate_test.real_bench.backends import create_engine
-from gpu_simulate_test.real_bench.replay import Recording, replay
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.simulation import SimSettings, simulate
+from gpu_simulate_test.vidur_ext.simulation import simulate
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
 from tests.support import sarathi_api
 from tests.support.configs import typed_config
+from tests.support.latency import Costs
 from tests.support.sarathi_checkout import checkout_or_skip, importable_or_skip
-from tests.support.virtual_engine import VirtualClock, affine_cost, requests_of
+from tests.support.virtual_engine import VirtualClock, affine_cost, requests_of, served
 
 BACKENDS = project_root() / "src/gpu_simulate_test/real_bench/backends"
 OURS = ("sarathi_backend", "sarathi_qwen3")
@@ -159,9 +160,9 @@ def test_without_a_gpu_it_does_not_start(stand_in: Any, hardware: str, message: 
         create_engine(config.backend, config.model, config.hardware, MonotonicClock())
 
 
-def tokens_of(recording: Recording) -> dict[int, list[int]]:
+def tokens_of(steps: list[Step]) -> dict[int, list[int]]:
     made: dict[int, list[int]] = {}
-    for step in recording.steps:
+    for step in steps:
         for token in step.tokens:
             made.setdefault(token.request_id, []).append(token.token_id)
     return made
@@ -197,17 +198,17 @@ def test_its_real_engine_serves_a_replay_over_zeromq(stand_in: Any, tmp_path: Pa
             for prompt, output in zip(rng.integers(1, 200, 40), rng.integers(1, 30, 40), strict=True)
         ]
         lengths[7] = (3166, 3)
-        recording = replay(engine, requests_of(lengths), np.arange(40) * 2_000_000, MonotonicClock())
-        assert [(failure.request_id, failure.error_type) for failure in recording.failures] == [(7, "ValueError")]
+        steps, failures = served(engine, requests_of(lengths), np.arange(40) * 2_000_000, MonotonicClock())
+        assert {request: failure.error_type for request, failure in failures.items()} == {7: "ValueError"}
         del lengths[7]
-        made = tokens_of(recording)
-        served = [made[request] for request in sorted(made)]
-        assert served == [list(range(prompt, prompt + output)) for prompt, output in lengths]
-        batches = [Composition.of(step.batch) for step in recording.steps]
+        made = tokens_of(steps)
+        outputs = [made[request] for request in sorted(made)]
+        assert outputs == [list(range(prompt, prompt + output)) for prompt, output in lengths]
+        batches = [Composition.of(step.batch) for step in steps]
         assert sum(batch.num_prefill_tokens for batch in batches) == sum(prompt for prompt, _ in lengths)
         assert sum(batch.num_decode_seqs for batch in batches) == sum(output - 1 for _, output in lengths)
         assert max(batch.num_prefill_tokens + batch.num_decode_seqs for batch in batches) == 64
-        assert max(len(step.batch) for step in recording.steps) <= 6
+        assert max(len(step.batch) for step in steps) <= 6
         engine.submit(EngineRequest(99, [stand_in.POISON], 3))
         with pytest.raises(MachineError, match="worker died"):
             engine.step()
@@ -238,13 +239,13 @@ def test_a_preempted_request_gets_the_tokens_it_asked_for_and_no_more(stand_in: 
     clock = VirtualClock()
     engine = on_virtual_clock(stand_in, SarathiSchedulerConfig(max_num_seqs=4, chunk_size=64), 8, clock)
     lengths = [(40, 40), (40, 40)]
-    recording = replay(engine, requests_of(lengths), np.array([0, 1]), clock)
-    assert tokens_of(recording) == {0: list(range(40, 80)), 1: list(range(40, 80))}
-    assert {request for step in recording.steps for request in step.preempted} == {1}
-    assert not recording.failures
-    ended = [step for step in recording.steps for token in step.tokens if token.finished]
+    steps, failures = served(engine, requests_of(lengths), [0, 1], clock)
+    assert tokens_of(steps) == {0: list(range(40, 80)), 1: list(range(40, 80))}
+    assert {request for step in steps for request in step.preempted} == {1}
+    assert not failures
+    ended = [step for step in steps for token in step.tokens if token.finished]
     assert len(ended) == 2
-    assert recording.steps[-1] is not ended[-1]  # the engine went on: it counts from the preemption
+    assert steps[-1] is not ended[-1]  # the engine went on: it counts from the preemption
 
 
 def test_a_request_that_alone_fills_the_cache_is_refused(stand_in: Any) -> None:
@@ -252,9 +253,9 @@ def test_a_request_that_alone_fills_the_cache_is_refused(stand_in: Any) -> None:
 
     clock = VirtualClock()
     engine = on_virtual_clock(stand_in, SarathiSchedulerConfig(max_num_seqs=4, chunk_size=64), 8, clock)
-    recording = replay(engine, requests_of([(100, 12), (100, 13)]), np.array([0, 1]), clock)
-    assert [(failure.request_id, failure.error_type) for failure in recording.failures] == [(1, "ValueError")]
-    assert tokens_of(recording) == {0: list(range(100, 112))}
+    steps, failures = served(engine, requests_of([(100, 12), (100, 13)]), [0, 1], clock)
+    assert {request: failure.error_type for request, failure in failures.items()} == {1: "ValueError"}
+    assert tokens_of(steps) == {0: list(range(100, 112))}
 
 
 # ---- parity with Vidur
@@ -266,7 +267,7 @@ Batches = list[list[tuple[int, int, int, bool]]]  # request, tokens, cached toke
 def simulated(settings: SimSettings, lengths: list[tuple[int, int]], arrivals: np.ndarray) -> tuple[Batches, Any]:
     batches: Batches = []
 
-    def spy(composition: Composition, batch: Any) -> float:
+    def look_at(batch: Any) -> None:
         batches.append(
             sorted(
                 (
@@ -278,10 +279,8 @@ def simulated(settings: SimSettings, lengths: list[tuple[int, int]], arrivals: n
                 for request, tokens in zip(batch.requests, batch.num_q_tokens, strict=True)
             )
         )
-        return affine_cost(composition)
 
-    prompts, outputs = zip(*lengths, strict=True)
-    result = simulate(settings, arrivals, prompts, outputs, spy)
+    result = simulate(settings, Costs(affine_cost), arrivals, *np.array(lengths).T, look_at=look_at)
     first = min(request for batch in batches for request, *_ in batch)
     return [[(request - first, *rest) for request, *rest in batch] for batch in batches], result
 
@@ -314,7 +313,7 @@ def test_its_schedulers_and_vidurs_make_the_same_batches(stand_in: Any, name: st
     )
     clock = VirtualClock()
     engine = on_virtual_clock(stand_in, scheduler, num_blocks, clock)
-    recording = replay(engine, requests_of(lengths), arrivals, clock)
+    steps, _ = served(engine, requests_of(lengths), arrivals, clock)
     limits = EngineLimits(
         max_num_seqs=cap, max_num_batched_tokens=budget, block_size=16, num_blocks=num_blocks, watermark=0.01
     )
@@ -324,7 +323,7 @@ def test_its_schedulers_and_vidurs_make_the_same_batches(stand_in: Any, name: st
     made: Counter[int] = Counter()
     tokens: list[list[int]] = [[] for _ in lengths]
     agreed = 0
-    for step, simulated_batch in zip(recording.steps, batches, strict=False):
+    for step, simulated_batch in zip(steps, batches, strict=False):
         batch = sorted((seq.request_id, seq.num_tokens, seq.num_cached, seq.is_prefill) for seq in step.batch)
         if any(made[request] == lengths[request][1] for request, *_ in batch):
             break  # surplus
@@ -337,11 +336,11 @@ def test_its_schedulers_and_vidurs_make_the_same_batches(stand_in: Any, name: st
             made[token.request_id] += 1
             tokens[token.request_id].append(agreed)
         agreed += 1
-    num_preempted = sum(len(step.preempted) for step in recording.steps)
-    until_then = sum(len(step.preempted) for step in recording.steps[:agreed])
+    num_preempted = sum(len(step.preempted) for step in steps)
+    until_then = sum(len(step.preempted) for step in steps[:agreed])
     print(f"{name}, seed {seed}: {agreed} of {len(batches)} batches, {until_then} of {num_preempted} preemptions")
     if not num_preempted:
-        assert agreed == len(recording.steps) == len(batches)
+        assert agreed == len(steps) == len(batches)
     assert agreed >= 40
     numbers = np.split(result.token_iterations(), np.cumsum(result.token_counts())[:-1])
     assert tokens == [one[one < agreed].tolist() for one in numbers]

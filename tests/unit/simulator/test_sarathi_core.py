@@ -1,7 +1,9 @@
 """Our core makes Vidur's batches at Vidur's times: the same to the nanosecond, whatever is asked."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +12,15 @@ from hypothesis import strategies as st
 
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.simulator.sarathi import SarathiCore
-from gpu_simulate_test.simulator.timeline import Timeline
-from gpu_simulate_test.vidur_ext import loop
+from gpu_simulate_test.simulator.engine import run_core
+from gpu_simulate_test.timeline import Timeline
+from gpu_simulate_test.vidur_ext import simulation
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.simulation import SimSettings, simulate
+from gpu_simulate_test.vidur_ext.simulation import simulate
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
 from tests.support.configs import typed_config
+from tests.support.latency import Costs
 
 MS = 1_000_000
 
@@ -74,10 +78,12 @@ def workloads(draw: st.DrawFn) -> Asked:
 
 
 def both(asked: Asked) -> tuple[Timeline, Timeline]:
-    prompts, outputs = ([pair[index] for pair in asked.lengths] for index in (0, 1))
-    core = SarathiCore(asked.settings.limits, lambda batch, _start: cost(batch))
-    vidur = simulate(asked.settings, np.array(asked.arrivals), prompts, outputs, lambda batch, _own: cost(batch))
-    return core.run(asked.arrivals, prompts, outputs), vidur
+    arrivals, prompts, outputs = (
+        np.array(asked.arrivals),
+        *(np.array(of_all) for of_all in zip(*asked.lengths, strict=True)),
+    )
+    core = run_core(asked.settings.limits, Costs(cost), arrivals, prompts, outputs)
+    return core, simulate(asked.settings, Costs(cost), arrivals, prompts, outputs)
 
 
 # GST_EXAMPLES=2000 tries as many workloads.
@@ -94,7 +100,7 @@ def test_a_difference_is_named_by_the_first_iteration_that_shows_it() -> None:
     few = Asked([(30, 40)] * 3, [0, 1, 2], few_blocks(8))
     core, vidur = both(few)
     assert sum(core.restarts) > 0
-    core.end_ns[7] += 1
+    core.iterations[7, 1] += 1
     assert str(core.difference(vidur)).startswith("iteration 7: ")
 
 
@@ -102,26 +108,27 @@ def test_where_the_core_is_not_vidurs_loop_that_loop_is_used(monkeypatch: pytest
     limits = few_blocks(4096)
     requests = np.array([0, MS]), np.array([50, 20]), np.array([4, 3])
 
-    def made(settings: SimSettings, *, name: str = "core", own_batch: bool = False) -> loop.Loop:
-        return loop.Loop(name, settings, *requests, lambda batch, _start, _own: cost(batch), own_batch=own_batch)
+    def made(
+        settings: SimSettings, *, name: str = "core", look_at: Callable[[Any], object] | None = None
+    ) -> simulation.Loop:
+        return simulation.Loop(name, settings, requests, Costs(cost), look_at)
 
     used = made(limits)
     assert (used.name, used.checked, used.difference) == ("core", 2, None)
     assert "identical to Vidur's loop on the first 2 requests" in used.described()
     assert made(limits, name="vidur").name == "vidur"
-    assert made(limits, own_batch=True).name == "vidur"
+    assert made(limits, look_at=lambda _batch: None).name == "vidur"
     assert made(replace(limits, scheduler="orca")).name == "vidur"
 
-    class Wrong(SarathiCore):
-        def run(self, *args: object) -> Timeline:
-            line = super().run(*args)  # type: ignore[arg-type]
-            line.end_ns[-1] += 1
-            return line
+    def wrong_core(*args: Any) -> Timeline:
+        line = run_core(*args)
+        line.iterations[-1, 1] += 1
+        return line
 
-    monkeypatch.setattr(loop, "SarathiCore", Wrong)
+    monkeypatch.setattr(simulation, "run_core", wrong_core)
     wrong = made(limits)
     assert (wrong.name, wrong.checked) == ("vidur", 0)
     assert "our core differs: iteration " in wrong.described()
     done: list[int] = []
-    wrong.run(lambda batch, _start, _own: cost(batch), done.append)
+    wrong.run(Costs(cost), done.append)
     assert sum(done) == 2

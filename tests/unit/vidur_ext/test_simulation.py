@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,13 @@ from hypothesis import strategies as st
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.real_bench.replay import replay
-from gpu_simulate_test.simulator.timeline import Timeline
+from gpu_simulate_test.timeline import Timeline
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.simulation import SimSettings, simulate
-from gpu_simulate_test.vidur_ext.vidur_predictor import by_composition
+from gpu_simulate_test.vidur_ext.simulation import simulate
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
 from tests.support.configs import typed_config
+from tests.support.latency import Costs
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 
 MS = 1_000_000
@@ -37,10 +37,9 @@ def sim(
     values = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "block_size": 16, "num_blocks": 4096} | limits
     return simulate(
         SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", scheduler, EngineLimits(**values)),
+        Costs(affine_cost),
         np.array(arrivals, dtype=np.int64),
-        [prompt for prompt, _ in lengths],
-        [output for _, output in lengths],
-        by_composition(affine_cost),
+        *np.array(lengths).T,
     )
 
 
@@ -64,21 +63,18 @@ def test_an_engine_of_the_same_scheduler_and_cost_is_simulated_to_the_nanosecond
 ) -> None:
     arrivals = [index * (gap + 1) for index in range(len(lengths))]
     clock = VirtualClock()
-    recording = replay(VirtualEngine(clock), requests_of(lengths), np.array(arrivals), clock)
-    real: list[list[int]] = [[] for _ in lengths]
-    for step in recording.steps:
-        for token in step.tokens:
-            real[token.request_id].append(step.end_ns - recording.start_ns)
+    line = replay(VirtualEngine(clock), requests_of(lengths), np.array(arrivals), clock)
+    real = line.token_times_ns()
     simulated = sim(lengths, arrivals).token_times_ns()
     assert [len(times) for times in simulated] == [len(times) for times in real]
     # Vidur keeps seconds in floating point: a nanosecond of rounding an iteration.
     for ours, theirs in zip(simulated, real, strict=True):
-        assert np.abs(np.array(ours) - np.array(theirs)).max() <= len(recording.steps)
+        assert np.abs(np.array(ours) - np.array(theirs)).max() <= line.num_iterations
 
 
 def test_two_simulations_in_one_process_are_the_same() -> None:
     lengths, arrivals = [(50, 4), (80, 6), (10, 2)], [0, MS, 2 * MS]
-    assert sim(lengths, arrivals) == sim(lengths, arrivals)
+    assert sim(lengths, arrivals).difference(sim(lengths, arrivals)) is None
 
 
 def test_two_simulations_in_two_threads_are_the_same_as_alone() -> None:
@@ -86,7 +82,7 @@ def test_two_simulations_in_two_threads_are_the_same_as_alone() -> None:
     alone = [sim(*one) for one in workloads]
     with ThreadPoolExecutor(2) as threads:
         together = [one for _ in range(5) for one in threads.map(sim, *zip(*workloads, strict=True))]
-    assert together == alone * 5
+    assert [one.difference(other) for one, other in zip(together, alone * 5, strict=True)] == [None] * 10
 
 
 def test_a_full_cache_preempts_and_every_token_is_still_made_once() -> None:
@@ -131,13 +127,7 @@ def test_every_scheduler_serves_every_request(scheduler: str) -> None:
 
 
 def test_the_batch_is_seen_as_an_engine_reports_it() -> None:
-    seen: list[Composition] = []
-
-    def spy(batch: Composition, vidur_batch: Any) -> float:
-        seen.append(batch)
-        return float(MS)
-
-    simulate(SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", "sarathi", FEW), np.array([0]), [70], [3], spy)
+    result = sim([(70, 3)], [0])
     real = [[ScheduledSeq(0, 64, 0, True)], [ScheduledSeq(0, 6, 64, True)]]
     real += [[ScheduledSeq(0, 1, cached, False)] for cached in (70, 71)]
-    assert seen == [Composition.of(batch) for batch in real]
+    assert result.batches == [Composition.of(batch) for batch in real]

@@ -20,9 +20,11 @@ from gpu_simulate_test.profiles.bundle import Profile
 from gpu_simulate_test.profiles.operators import Reach, operator_points, operator_tables
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.simulation import SimSettings, simulate
+from gpu_simulate_test.vidur_ext.simulation import simulate
 from gpu_simulate_test.vidur_ext.stock_predictor import StockPredictor, stand_in, train_stock
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
 from tests.support.configs import typed_config
+from tests.support.latency import Costs
 
 MS = 1_000_000
 LIMITS = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
@@ -101,34 +103,29 @@ def test_tables_of_twice_the_times_give_twice_the_prediction(stock: StockPredict
     twice = train_stock(profile_of(2.0), limits(), LONGEST, **SMALL_GRID)
     for seqs in BATCHES:
         batch = Composition.of(seqs)
-        assert twice.predict_ns(batch) == pytest.approx(2 * stock.predict_ns(batch))
+        assert twice.step_ns(batch, 0.0) == pytest.approx(2 * stock.step_ns(batch, 0.0))
 
 
 def test_it_says_roughly_what_the_tables_say(profile: Profile, stock: StockPredictor) -> None:
     operators = OperatorModel(profile.mlp, profile.attention, profile.meta["num_layers"])
     for seqs in BATCHES:
         batch = Composition.of(seqs)
-        assert 0.5 < stock.predict_ns(batch) / operators.step_ns(batch, 0.0) < 2
-    grown = [stock.predict_ns(Composition.of([ScheduledSeq(0, tokens, 0, True)])) for tokens in (8, 16, 32, 64)]
+        assert 0.5 < stock.step_ns(batch, 0.0) / operators.step_ns(batch, 0.0) < 2
+    grown = [stock.step_ns(Composition.of([ScheduledSeq(0, tokens, 0, True)]), 0.0) for tokens in (8, 16, 32, 64)]
     assert grown == sorted(grown)
 
 
 @pytest.mark.parametrize(("scheduler", "num_blocks"), [("sarathi", 4096), ("sarathi", 9), ("vllm", 4096)])
 def test_a_simulation_runs_on_it(stock: StockPredictor, scheduler: str, num_blocks: int) -> None:
-    lengths = [(60, 40), (40, 60), (64, 1)]
+    lengths = np.array([(60, 40), (40, 60), (64, 1)])
     predicted: list[float] = []
 
-    def spy(batch: Composition, vidur_batch: Any) -> float:
-        predicted.append(stock.predict_ns(batch, vidur_batch))
-        return predicted[-1]
+    def look_at(vidur_batch: Any) -> None:
+        predicted.append(stock.get_execution_time(vidur_batch, 0).total_time * 1e9)
+        stock.look_at(vidur_batch)
 
-    result = simulate(
-        limits(scheduler, num_blocks=num_blocks),
-        np.array([0, MS, 2 * MS]),
-        [prompt for prompt, _ in lengths],
-        [output for _, output in lengths],
-        spy,
-    )
+    arrivals = np.array([0, MS, 2 * MS])
+    result = simulate(limits(scheduler, num_blocks=num_blocks), stock, arrivals, *lengths.T, look_at=look_at)
     assert result.token_counts().tolist() == [output for _, output in lengths]
     assert (sum(result.restarts) > 0) == (num_blocks < 10)
     taken = [end - start for start, end in zip(result.start_ns, result.end_ns, strict=True)]
@@ -137,32 +134,29 @@ def test_a_simulation_runs_on_it(stock: StockPredictor, scheduler: str, num_bloc
 
 def test_under_orca_whole_prompts_together_are_in_the_table(profile: Profile) -> None:
     stock = train_stock(profile, limits("orca"), LONGEST, **SMALL_GRID)
-    result = simulate(limits("orca"), np.zeros(4, dtype=np.int64), [199] * 4, [1] * 4, stock.predict_ns)
+    arrivals, ones = np.zeros(4, dtype=np.int64), np.ones(4, dtype=np.int64)
+    result = simulate(limits("orca"), stock, arrivals, 199 * ones, ones, look_at=stock.look_at)
     assert result.batches[0].num_prefill_tokens == 4 * 199
 
 
 def test_of_one_request_the_stand_in_is_vidurs_own_batch() -> None:
-    seen = []
+    seen: list[tuple[list[int], list[int]]] = []
 
-    def spy(batch: Composition, vidur_batch: Any) -> float:
-        alike = stand_in(batch)
-        seen.append((alike.num_q_tokens, alike.num_kv_tokens) == (vidur_batch.num_q_tokens, vidur_batch.num_kv_tokens))
-        return float(MS)
+    def look_at(vidur_batch: Any) -> None:
+        seen.append((list(vidur_batch.num_q_tokens), list(vidur_batch.num_kv_tokens)))
 
-    simulate(limits(), np.array([0]), [150], [5], spy)
-    assert seen == [True] * 7  # three chunks, four decode steps
+    one = np.array([0]), np.array([150]), np.array([5])
+    result = simulate(limits(), Costs(lambda _batch: MS), *one, look_at=look_at)
+    assert len(seen) == 7  # three chunks, four decode steps
+    assert seen == [(alike.num_q_tokens, alike.num_kv_tokens) for alike in map(stand_in, result.batches)]
 
 
 def test_of_unequal_prompts_vidurs_own_batch_is_predicted_not_the_mean(stock: StockPredictor) -> None:
-    ratios = []
-
-    def spy(batch: Composition, vidur_batch: Any) -> float:
-        ratios.append(stock.predict_ns(batch) / stock.predict_ns(batch, vidur_batch))
-        return float(MS)
-
-    simulate(limits(), np.array([0, 0]), [8, 56], [1, 1], spy)
-    assert len(ratios) == 1
-    assert ratios[0] != pytest.approx(1, rel=1e-3)
+    requests = np.array([0, 0]), np.array([8, 56]), np.array([1, 1])
+    own, mean = (simulate(limits(), stock, *requests, look_at=look_at) for look_at in (stock.look_at, None))
+    assert own.batches == mean.batches
+    assert len(own.batches) == 1
+    assert own.end_ns[0] != pytest.approx(mean.end_ns[0], rel=1e-3)
 
 
 SEQS = st.tuples(st.integers(1, 64), st.integers(0, LONGEST - 2), st.booleans())
@@ -184,7 +178,7 @@ def test_every_batch_within_the_limits_is_in_the_table(
     alike = stand_in(batch)
     assert sum(alike.num_q_tokens) == batch.num_prefill_tokens + batch.num_decode_seqs
     assert alike.size == len(seqs)
-    assert stock.predict_ns(batch) > 0
+    assert stock.step_ns(batch, 0.0) > 0
 
 
 def test_tables_recorded_elsewhere_need_no_columns_of_vidurs(profile: Profile, stock: StockPredictor) -> None:
@@ -198,4 +192,4 @@ def test_tables_recorded_elsewhere_need_no_columns_of_vidurs(profile: Profile, s
     again = train_stock(replace(profile, **bare), limits(), LONGEST, **SMALL_GRID)
     for seqs in BATCHES:
         batch = Composition.of(seqs)
-        assert again.predict_ns(batch) == pytest.approx(stock.predict_ns(batch))
+        assert again.step_ns(batch, 0.0) == pytest.approx(stock.step_ns(batch, 0.0))

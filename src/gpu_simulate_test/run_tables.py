@@ -1,0 +1,128 @@
+"""The tables of a run, real, simulated or recorded elsewhere: one builder for all."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from gpu_simulate_test.io.summary import LEVELS
+from gpu_simulate_test.io.tables import REQUEST_COLUMNS
+from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.timeline import ITERATION_COLUMNS, Floats, Gaps, Ints, Spans, Timeline
+
+_PIECE = 1 << 19  # tokens, or iterations, that are in memory together
+
+
+def request_table(workload: Workload, line: Timeline, backend: str) -> pd.DataFrame:
+    """``request_metrics.csv``: a row for every request, whatever became of it.
+
+    Raises
+    ------
+    AssertionError
+        A request neither failed nor made a token.
+    """
+    size, spans = len(workload), line.spans()
+    start_ns, end_ns = np.append(line.start_ns, 0), line.end_ns  # the 0 is for those that no iteration took up
+    ok = np.ones(size, dtype=bool)
+    ok[list(line.failures)] = False
+    begin, end = (np.searchsorted(spans.request, np.arange(size), side=side) for side in ("left", "right"))
+    if len(missing := np.flatnonzero(ok & (begin == end))):
+        raise AssertionError(f"requests neither served nor failed: {missing.tolist()}")
+    first, last = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+    first[ok] = end_ns[spans.first[begin[ok]]]
+    last[ok] = end_ns[(spans.first + spans.count - 1)[end[ok] - 1]]
+    scheduled, submitted = (np.array(values, dtype=np.int64) for values in (line.first_scheduled, line.submit_ns))
+    columns = {
+        "request_id": workload.lengths["request_id"],
+        "arrival_time_ns": workload.arrival_time_ns,
+        "submit_time_ns": pd.arrays.IntegerArray(submitted, ~ok),
+        "first_scheduled_time_ns": pd.arrays.IntegerArray(start_ns[scheduled], ~ok | (scheduled < 0)),
+        "first_token_time_ns": pd.arrays.IntegerArray(first, ~ok),
+        "completion_time_ns": pd.arrays.IntegerArray(last, ~ok),
+        "num_prefill_tokens": workload.lengths["num_prefill_tokens"],
+        "num_decode_tokens": workload.lengths["num_decode_tokens"],
+        "num_decode_tokens_actual": spans.counts(size),
+        "num_preemptions": np.array(line.restarts, dtype=np.int64),
+    }
+    if line.failures:
+        errors = [line.failures.get(request) for request in range(size)]
+        columns["error_type"] = [error and error.error_type for error in errors]
+        columns["error_msg"] = [error and error.message for error in errors]
+    return with_status(pd.DataFrame(columns), backend)
+
+
+def with_status(times: pd.DataFrame, backend: str) -> pd.DataFrame:
+    """``request_metrics.csv`` from times.
+
+    Parameters
+    ----------
+    times : pandas.DataFrame of shape (n_requests, n_columns)
+        The columns of `REQUEST_COLUMNS` that do not follow from the others: ``error_type`` and ``error_msg`` where a
+        request failed, ``submit_time_ns`` where an engine did not get every request on its arrival.
+    """
+    if "error_type" not in times:
+        times = times.assign(error_type=None, error_msg=None)
+    ok = times["error_type"].isna()
+    if "submit_time_ns" not in times:
+        times = times.assign(submit_time_ns=times["arrival_time_ns"].astype("Int64").where(ok))
+    return times.assign(
+        ttft_ns=times["first_token_time_ns"] - times["arrival_time_ns"],
+        status=ok.map({True: "ok", False: "error"}),
+        is_warmup=False,
+        backend=backend,
+    )[list(REQUEST_COLUMNS)]
+
+
+def token_tables(line: Timeline) -> Iterator[pd.DataFrame]:
+    """``token_metrics.csv``, some requests at a time; one piece at least. A failed request has no tokens there."""
+    spans, end_ns = line.spans().without(list(line.failures)), line.end_ns
+    made = np.cumsum(spans.counts(line.num_requests))
+    begin = 0
+    while begin < line.num_requests or not begin:
+        before = made[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(made, before + _PIECE, side="right")))
+        yield _tokens(spans.of_requests(begin, end), end_ns)
+        begin = end
+
+
+def _tokens(spans: Spans, end_ns: Ints) -> pd.DataFrame:
+    iterations = spans.iterations()
+    times, requests = end_ns[iterations], np.repeat(spans.request, spans.count)
+    begins = np.diff(requests, prepend=-1) != 0
+    first = np.flatnonzero(begins)
+    columns = {
+        "request_id": requests,
+        "token_index": np.arange(len(times)) - np.repeat(first, np.diff(first, append=len(times))),
+        "token_time_ns": times,
+        "token_latency_ns": pd.arrays.IntegerArray(np.diff(times, prepend=0), begins),
+    }
+    if spans.token_ids is not None:
+        columns["token_id"] = spans.token_ids
+    return pd.DataFrame(columns | {"iteration_id": iterations})
+
+
+def iteration_tables(line: Timeline) -> Iterator[pd.DataFrame]:
+    """``iteration_metrics.csv``, some iterations at a time; one piece at least."""
+    rows = line.iterations
+    for begin in range(0, max(1, len(rows)), _PIECE):
+        some = rows[begin : begin + _PIECE]
+        frame = pd.DataFrame(dict(zip(ITERATION_COLUMNS, some.T, strict=True)))
+        frame.insert(0, "iteration_id", np.arange(begin, begin + len(some)))
+        yield frame
+
+
+def token_gaps(line: Timeline) -> Gaps:
+    """Times between the tokens of the requests that completed."""
+    return line.spans().without(list(line.failures)).gaps(line.end_ns)
+
+
+def latency_percentiles(requests: pd.DataFrame, gaps: Gaps) -> Floats:
+    """P50, P90 and P99 of TTFT and TBT, ms, shape (2, 3); NaN for a metric without values."""
+    ttft = requests["ttft_ns"].dropna().to_numpy(dtype=np.int64)
+    levels = np.array(LEVELS)
+    return (
+        np.array(
+            [np.percentile(ttft, levels) if len(ttft) else np.full(len(LEVELS), np.nan), gaps.quantiles(levels / 100)]
+        )
+        / 1e6
+    )

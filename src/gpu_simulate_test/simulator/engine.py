@@ -1,0 +1,185 @@
+"""An engine on a virtual clock: a scheduler, and a latency model that says how long its batches take."""
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from gpu_simulate_test.config.limits import EngineLimits
+from gpu_simulate_test.engine import Composition, EngineRequest
+from gpu_simulate_test.latency.model import LatencyModel
+from gpu_simulate_test.serving import serve
+from gpu_simulate_test.simulator.clock import VirtualClock
+from gpu_simulate_test.simulator.sarathi import Changes, SarathiScheduler
+from gpu_simulate_test.timeline import ITERATION_COLUMNS, Floats, Ints, Timeline
+
+_WORTH = 6  # iterations that are priced sooner together than one by one
+_DECODING = ITERATION_COLUMNS.index("num_decode_seqs")
+_CONTEXT, _LONGEST = ITERATION_COLUMNS.index("kv_tokens_decode"), ITERATION_COLUMNS.index("max_kv_decode")
+
+
+@dataclass(slots=True)
+class SimulatedStep:
+    """What one iteration did, or several of the same decoding requests.
+
+    Attributes
+    ----------
+    number : int
+        Of the first iteration.
+    rows : numpy.ndarray of shape (n, len(ITERATION_COLUMNS)) or tuple of int
+        The iterations, or the only one.
+    changes : Changes
+    """
+
+    number: int
+    rows: Ints | tuple[int, ...]
+    changes: Changes
+
+    def record(self, line: Timeline) -> None:
+        """Enter it: changes only, for a request that goes on decoding says nothing new."""
+        line.add_iterations(self.rows)
+        for request in self.changes.scheduled:
+            line.first_scheduled[request] = self.number
+        for request in self.changes.restarted:
+            line.restarts[request] += 1
+        for span in self.changes.spans:
+            line.add_span(*span)
+
+
+class SimulatedEngine:
+    """submit / has_unfinished / step, as any engine's, in no time of ours.
+
+    Parameters
+    ----------
+    limits : EngineLimits
+    latency : LatencyModel
+    clock : VirtualClock
+        Moved by every step.
+    """
+
+    def __init__(self, limits: EngineLimits, latency: LatencyModel, clock: VirtualClock) -> None:
+        self._scheduler = SarathiScheduler(limits)
+        self._latency = latency
+        self._clock = clock
+        self._until_s = math.inf
+        self._took_s = 0.0  # the last iteration
+        self._number = 0
+
+    def submit(self, request: EngineRequest) -> None:
+        """Hand over a request; it waits until a step schedules it."""
+        self._scheduler.add(request)
+
+    def has_unfinished(self) -> bool:
+        """True while a request waits or runs."""
+        return self._scheduler.has_unfinished()
+
+    def look_ahead(self, next_ns: int | None) -> None:
+        """When the next request comes: a step ends with the first iteration that ends then or later."""
+        self._until_s = math.inf if next_ns is None else next_ns / 1e9
+
+    def step(self) -> SimulatedStep:
+        """Run the next iteration, and those after it that are made of the same decoding requests."""
+        number, changes = self._number, Changes()
+        prompts = self._scheduler.schedule(number, changes)
+        batch = self._scheduler.composition(number, prompts)
+        assert prompts or batch.num_decode_seqs, "requests wait, and none can ever be served"
+        ends_s = None if prompts else self._ends(number, batch)
+        if ends_s is None:
+            start_s = self._clock.now_s
+            end_s = start_s + self._latency.step_ns(batch, start_s * 1e9) / 1e9
+            self._number += 1
+            self._scheduler.end_batch(number, prompts, changes)
+            rows: Ints | tuple[int, ...] = (round(start_s * 1e9), round(end_s * 1e9), *batch, changes.num_resumed)
+        else:
+            count = len(ends_s) - 1
+            start_s, end_s = float(ends_s[-2]), float(ends_s[-1])
+            self._number += count
+            self._scheduler.go_on(number, count - 1)
+            self._scheduler.end_batch(self._number - 1, prompts, changes)
+            rows = _alike(batch, ends_s)
+        self._clock.now_s, self._took_s = end_s, end_s - start_s
+        return SimulatedStep(number, rows, changes)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _ends(self, number: int, batch: Composition) -> Floats | None:
+        """The start and the ends, s, of a run of decode iterations; None where it is short, or not known beforehand."""
+        now_s = self._clock.now_s
+        if self._until_s - now_s < _WORTH * self._took_s:
+            return None
+        before = (self._until_s - now_s) / self._took_s + 2 if self._took_s > 0 else math.inf
+        count = self._scheduler.alike(number, int(min(before, 1e6)))
+        if count < _WORTH:
+            return None
+        took_ns = self._latency.decode_run_ns(batch, count)
+        if took_ns is None:
+            return None
+        # Added one after the other, as a clock does.
+        ends_s: Floats = np.add.accumulate(np.concatenate([[now_s], took_ns / 1e9]))
+        last = int(np.searchsorted(ends_s[1:], self._until_s)) + 1
+        return ends_s[: last + 1]
+
+
+def _alike(batch: Composition, ends_s: Floats) -> Ints:
+    """Rows of a timeline: iterations of the same decoding requests, of which `batch` is the first."""
+    count, times_ns = len(ends_s) - 1, np.rint(ends_s * 1e9).astype(np.int64)
+    rows = np.empty((count, len(ITERATION_COLUMNS)), dtype=np.int64)
+    rows[:, 0], rows[:, 1] = times_ns[:-1], times_ns[1:]
+    rows[:, 2:] = (*batch, 0)
+    ahead = np.arange(count)
+    rows[:, _CONTEXT] += batch.num_decode_seqs * ahead
+    rows[:, _LONGEST] += ahead
+    return rows
+
+
+class _Asked(Sequence[EngineRequest]):
+    """Requests of these lengths, each made when it is handed over."""
+
+    def __init__(self, arrival_ns: Ints, num_prefill: Ints, num_decode: Ints) -> None:
+        self._arrays = arrival_ns, num_prefill, num_decode
+        # Arrays whose items are Python's integers.
+        self._arrival, self._prefill, self._decode = (array("q", values.tobytes()) for values in self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrival)
+
+    @overload
+    def __getitem__(self, index: int) -> EngineRequest: ...
+    @overload
+    def __getitem__(self, index: slice) -> "_Asked": ...
+    def __getitem__(self, index: int | slice) -> "EngineRequest | _Asked":
+        if isinstance(index, slice):
+            return _Asked(*(values[index] for values in self._arrays))
+        return EngineRequest(index, range(self._prefill[index]), self._decode[index], True, self._arrival[index])
+
+
+def run_core(
+    limits: EngineLimits,
+    latency: LatencyModel,
+    arrival_ns: Ints,
+    num_prefill: Ints,
+    num_decode: Ints,
+    on_finished: Callable[[int], object] = lambda _count: None,
+) -> Timeline:
+    """Serve a workload on a simulated engine.
+
+    Parameters
+    ----------
+    arrival_ns, num_prefill, num_decode : numpy.ndarray of shape (n_requests,), int64
+        In order of arrival.
+    on_finished : callable
+        Told how many requests completed in the last step.
+    """
+    clock, line = VirtualClock(), Timeline(len(arrival_ns))
+    engine = SimulatedEngine(limits, latency, clock)
+    requests = _Asked(arrival_ns, num_prefill, num_decode)
+    for step in serve(engine, requests, arrival_ns, clock, line, before_step=engine.look_ahead):
+        step.record(line)
+        if step.changes.num_finished:
+            on_finished(step.changes.num_finished)
+    line.submit_ns = array("q", arrival_ns.tolist())  # it orders requests by their arrival, whenever it gets them
+    return line

@@ -1,0 +1,93 @@
+"""A finished real run as a simulation of the same workload sees it, and how slow its machine was, and when."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from gpu_simulate_test.config.limits import EngineLimits
+from gpu_simulate_test.engine import COMPOSITION
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.run_dir import read_run_meta, repeat_dirs
+from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, read_table
+from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.model import LatencyModel, batches_of
+
+_NEIGHBOURS = 15  # iterations
+
+Cover = Callable[[pd.DataFrame], np.ndarray]
+"""Which batches of a table the profile covers."""
+
+
+@dataclass(frozen=True)
+class RealRun:
+    """What the simulation takes from a real run of the same workload."""
+
+    path: Path
+    limits: EngineLimits
+    num_decode_actual: np.ndarray
+    presence: tuple[np.ndarray, np.ndarray]  # arrivals and completions of the requests that completed, ns
+    reference_ns: float | None  # of the machine while it served, the mean of its repeats
+    iterations: pd.DataFrame | None  # None: they were not recorded, or not whole
+
+
+def load_real_run(path: Path, workload: Workload) -> RealRun:
+    """Read a real run's engine settings and output lengths.
+
+    Raises
+    ------
+    ArtifactError
+        Incomplete, or of another workload.
+    """
+    meta = read_run_meta(path)
+    if meta.get("workload_sha256") != workload.sha256:
+        raise ArtifactError(f"real run of another workload: {path}; it served {meta.get('workload_dir')}")
+    try:
+        limits = EngineLimits.model_validate(meta["engine"]["limits"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out") from error
+    requests = read_table(path, REQUEST_METRICS)
+    # A request that failed in the real run has no length to learn from: it is simulated as asked.
+    actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
+    repeats = [read_run_meta(one) for one in repeat_dirs(path, meta)]
+    bursts = [repeat["reference_ns"] for repeat in repeats if "reference_ns" in repeat]
+    iterations = None
+    if meta.get("backend") != "recorded":
+        iterations = read_table(path, ITERATION_METRICS)
+        if not set(COMPOSITION) <= set(iterations):  # written before a column was added
+            iterations = None
+    done = requests[requests["status"] == "ok"]
+    ends = done["completion_time_ns"] if "completion_time_ns" in done else done["first_token_time_ns"]
+    presence = done["arrival_time_ns"].to_numpy(), ends.to_numpy(dtype=np.int64)
+    return RealRun(path, limits, actual.to_numpy(), presence, float(np.mean(bursts)) if bursts else None, iterations)
+
+
+def predicted_iterations(iterations: pd.DataFrame, latency: LatencyModel, cover: Cover) -> pd.DataFrame:
+    """The latency model on the real run's own iterations, for the attribution of the error: ``real_iterations.csv``."""
+    batches = batches_of(iterations)
+    return pd.DataFrame(
+        {
+            "iteration_id": iterations["iteration_id"],
+            "predicted_ns": [round(latency.step_ns(batch, 0.0)) for batch in batches],
+            "in_profile": cover(iterations),
+        }
+    )
+
+
+def slowness_record(real: RealRun, iterations: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
+    """How much slower than predicted a run's iterations were, by the time since it began.
+
+    The time until the next one counts, unless no request was left. Over a few neighbours, for the batch that is
+    simulated at that time may be of another kind.
+    """
+    start, end = iterations["start_time_ns"], iterations["end_time_ns"]
+    arrivals, completions = (np.sort(times) for times in real.presence)
+    left = np.searchsorted(arrivals, end, side="right") > np.searchsorted(completions, end, side="right")
+    took = (start.shift(-1).fillna(end.iloc[-1]) - start).where(left, end - start)
+    took, expected = (
+        one.rolling(_NEIGHBOURS, center=True, min_periods=1).sum() for one in (took, predicted["predicted_ns"])
+    )
+    return pd.DataFrame({"time_ns": start.mask(start == start.min(), 0), "ratio": took / expected})

@@ -1,0 +1,243 @@
+"""What serving made: every iteration, and who made tokens in it; one record for real and for simulated runs."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_simulate_test.engine import COMPOSITION, Composition, Failure, Step
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+ITERATION_COLUMNS = ("start_time_ns", "end_time_ns", *COMPOSITION, "num_preempted")
+
+
+class Timeline:
+    """Iterations in order, and the requests' share in them; times in ns since the run began.
+
+    Kept in arrays of integers, for a run may have millions of iterations and of requests.
+
+    Parameters
+    ----------
+    num_requests : int
+        Their ids are 0 to `num_requests` - 1.
+    origin_ns : int
+        When the run began, on the clock of its steps.
+
+    Attributes
+    ----------
+    submit_ns : array of int of shape (n_requests,)
+        When each request was handed over.
+    first_scheduled : array of int of shape (n_requests,)
+        The iteration that first took it up; -1: none.
+    restarts : array of int of shape (n_requests,)
+        How often its cache was taken away.
+    failures : dict of int to Failure
+    """
+
+    def __init__(self, num_requests: int, origin_ns: int = 0) -> None:
+        self.origin_ns = origin_ns
+        self.submit_ns = array("q", [-1]) * num_requests
+        self.first_scheduled = array("q", [-1]) * num_requests
+        self.restarts = array("q", [0]) * num_requests
+        self.failures: dict[int, Failure] = {}
+        self._iterations = array("q")  # rows of ITERATION_COLUMNS, one after another
+        self._spans = array("q")  # rows of a request, its first iteration and their number
+        self._token_ids = array("q")  # of a real run, whose spans are of one token each
+
+    # What is entered ------------------------------------------------------------------------------------------------
+
+    def add_iteration(self, start_ns: int, end_ns: int, batch: Composition, num_preempted: int) -> None:
+        """Add the next iteration."""
+        self._iterations.extend((start_ns, end_ns, *batch, num_preempted))
+
+    def add_iterations(self, rows: Ints | tuple[int, ...]) -> None:
+        """Add the next ones, shape (n, len(ITERATION_COLUMNS)); a tuple is one."""
+        if isinstance(rows, tuple):
+            self._iterations.extend(rows)
+        else:
+            self._iterations.frombytes(rows.tobytes())
+
+    def add_span(self, request: int, first: int, count: int) -> None:
+        """A request made a token in each of `count` iterations, from the `first` on."""
+        self._spans.extend((request, first, count))
+
+    def add_step(self, step: Step) -> None:
+        """Add what one iteration of a real engine did."""
+        number = self.num_iterations
+        self.add_iteration(
+            step.start_ns - self.origin_ns,
+            step.end_ns - self.origin_ns,
+            Composition.of(step.batch),
+            len(step.preempted),
+        )
+        for seq in step.batch:
+            if self.first_scheduled[seq.request_id] < 0:
+                self.first_scheduled[seq.request_id] = number
+        for request in step.preempted:
+            self.restarts[request] += 1
+        for token in step.tokens:
+            self.add_span(token.request_id, number, 1)
+            self._token_ids.append(token.token_id)
+        for failure in step.failures:
+            self.fail(failure)
+
+    def fail(self, failure: Failure) -> None:
+        """A request ended without completing."""
+        self.failures[failure.request_id] = failure
+
+    # What is read ---------------------------------------------------------------------------------------------------
+
+    @property
+    def num_requests(self) -> int:
+        """Requests of the run, served or not."""
+        return len(self.restarts)
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations entered so far."""
+        return len(self._iterations) // len(ITERATION_COLUMNS)
+
+    @property
+    def iterations(self) -> Ints:
+        """All of them, shape (n_iterations, len(ITERATION_COLUMNS)); none can be added while somebody holds it."""
+        return np.frombuffer(self._iterations, dtype=np.int64).reshape(-1, len(ITERATION_COLUMNS))
+
+    @property
+    def start_ns(self) -> Ints:
+        """When each iteration began, shape (n_iterations,)."""
+        return self.iterations[:, 0].copy()
+
+    @property
+    def end_ns(self) -> Ints:
+        """When each iteration ended, shape (n_iterations,)."""
+        return self.iterations[:, 1].copy()
+
+    @property
+    def batches(self) -> list[Composition]:
+        """What each iteration was made of."""
+        return [Composition(*row) for row in self.iterations[:, 2 : 2 + len(COMPOSITION)].tolist()]
+
+    def spans(self) -> "Spans":
+        """Who made tokens when, request by request."""
+        rows = np.frombuffer(self._spans, dtype=np.int64).reshape(-1, 3)
+        order = np.argsort(rows[:, 0], kind="stable")  # those of a request are in order of time
+        token_ids = np.frombuffer(self._token_ids, dtype=np.int64)[order] if self._token_ids else None
+        request, first, count = (np.ascontiguousarray(column) for column in rows[order].T)
+        return Spans(request, first, count, token_ids)
+
+    def token_counts(self) -> Ints:
+        """Output tokens of each request, those of a failed one included, shape (n_requests,)."""
+        return self.spans().counts(self.num_requests)
+
+    def token_times_ns(self) -> list[list[int]]:
+        """When each output token was made, a list for each request."""
+        times = self.end_ns[self.spans().iterations()]
+        return [one.tolist() for one in np.split(times, np.cumsum(self.token_counts())[:-1])]
+
+    def difference(self, other: "Timeline") -> str | None:
+        """The first thing in which two differ; None where they are the same to the nanosecond."""
+        mine, theirs = self.iterations, other.iterations
+        common = min(len(mine), len(theirs))
+        if len(unlike := np.flatnonzero((mine[:common] != theirs[:common]).any(axis=1))):
+            number = int(unlike[0])
+            return f"iteration {number}: {_said(mine[number])} and {_said(theirs[number])}"
+        if len(mine) != len(theirs):
+            return f"{len(mine)} and {len(theirs)} iterations"
+        same = self.first_scheduled == other.first_scheduled and self.restarts == other.restarts
+        same = same and self.token_times_ns() == other.token_times_ns()
+        return None if same else "the requests' shares in the iterations"
+
+
+def _said(iteration: Ints) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(ITERATION_COLUMNS, iteration.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Runs of iterations in each of which a request made a token, by ascending request and time.
+
+    Attributes
+    ----------
+    request, first, count : numpy.ndarray of shape (n_spans,)
+        The request, the first iteration and the number of them.
+    token_ids : numpy.ndarray of shape (n_spans,) or None
+        Of a real run, whose spans are of one token each.
+    """
+
+    request: Ints
+    first: Ints
+    count: Ints
+    token_ids: Ints | None = None
+
+    def of_requests(self, begin: int, end: int) -> "Spans":
+        """Those of the requests from `begin` up to `end`."""
+        some = slice(*np.searchsorted(self.request, (begin, end)).tolist())
+        token_ids = None if self.token_ids is None else self.token_ids[some]
+        return Spans(self.request[some], self.first[some], self.count[some], token_ids)
+
+    def without(self, requests: Sequence[int]) -> "Spans":
+        """All but those of these requests."""
+        if not requests:
+            return self
+        kept = ~np.isin(self.request, np.fromiter(requests, dtype=np.int64))
+        token_ids = None if self.token_ids is None else self.token_ids[kept]
+        return Spans(self.request[kept], self.first[kept], self.count[kept], token_ids)
+
+    def counts(self, num_requests: int) -> Ints:
+        """Output tokens of each request, shape (num_requests,)."""
+        return np.bincount(self.request, weights=self.count, minlength=num_requests).astype(np.int64)
+
+    def iterations(self) -> Ints:
+        """The iteration of every token, one after another, shape (n_tokens,)."""
+        begins = np.cumsum(self.count) - self.count
+        return np.repeat(self.first - begins, self.count) + np.arange(int(self.count.sum()))
+
+    def gaps(self, end_ns: Ints) -> "Gaps":
+        """The times between tokens: those who make tokens in two iterations one after the other share theirs."""
+        sharing = np.zeros(len(end_ns) + 1, dtype=np.int64)
+        np.add.at(sharing, self.first + 1, 1)
+        np.add.at(sharing, self.first + self.count, -1)
+        weights = np.cumsum(sharing)[: len(end_ns)]
+        shared = np.flatnonzero(weights)
+        again = np.flatnonzero(self.request[1:] == self.request[:-1])  # the next span is of the same request
+        between = end_ns[self.first[again + 1]] - end_ns[self.first[again] + self.count[again] - 1]
+        return Gaps.of(
+            np.concatenate([end_ns[shared] - end_ns[shared - 1], between]),
+            np.concatenate([weights[shared], np.ones(len(between), dtype=np.int64)]),
+        )
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Times between tokens, ascending, and how many tokens came after each.
+
+    Attributes
+    ----------
+    values, upto : numpy.ndarray of shape (n_values,)
+        A time, ns, and the number of tokens whose time is at most that.
+    """
+
+    values: Ints
+    upto: Ints
+
+    @classmethod
+    def of(cls, values: Ints, weights: Ints | None = None) -> "Gaps":
+        """Values, each counted once, or `weights` times."""
+        order = np.argsort(values, kind="stable")
+        return cls(values[order], np.arange(1, len(values) + 1) if weights is None else np.cumsum(weights[order]))
+
+    def quantiles(self, levels: npt.ArrayLike) -> Floats:
+        """Quantiles, ns, at levels from 0 to 1, interpolated linearly; NaN where there is no value."""
+        asked = np.asarray(levels, dtype=np.float64)
+        if not len(self.values):
+            return np.full(asked.shape, np.nan)
+        place = asked * (self.upto[-1] - 1)
+        low = np.floor(place)
+        below = self.values[np.searchsorted(self.upto, low, side="right")]
+        above = self.values[np.searchsorted(self.upto, np.ceil(place), side="right")]
+        out: Floats = below + (above - below) * (place - low)
+        return out

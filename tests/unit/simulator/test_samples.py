@@ -1,0 +1,58 @@
+"""Simulations with noise are the same in this process and in several, and leave none behind."""
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gpu_simulate_test.config.limits import EngineLimits
+from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.model import LatencyModel
+from gpu_simulate_test.latency.noise import Noise
+from gpu_simulate_test.simulator.engine import run_core
+from gpu_simulate_test.simulator.samples import Samples
+from gpu_simulate_test.timeline import Timeline
+from tests.support.latency import Costs
+from tests.support.virtual_engine import affine_cost
+
+LIMITS = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
+OUTPUTS = np.array([40, 30, 50, 1, 20] * 8)
+ARRIVALS = np.arange(len(OUTPUTS)) * 3_000_000
+
+
+def samples(root: Path, count: int) -> Samples:
+    lengths = {"request_id": np.arange(len(OUTPUTS)), "num_prefill_tokens": 30, "num_decode_tokens": OUTPUTS}
+    workload = Workload(Path("nowhere"), {"workload_sha256": "x"}, pd.DataFrame(lengths), ARRIVALS)
+    record = pd.DataFrame({"time_ns": np.arange(50) * 10_000_000, "ratio": np.linspace(0.5, 2, 50)})
+    folders = [root / str(number) for number in range(count)]
+    return Samples(folders, workload, Costs(affine_cost), Noise(record))
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.csv"))}
+
+
+def test_in_two_processes_they_are_what_they_are_in_one(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    def run(latency: LatencyModel, on_finished: object) -> Timeline:
+        return run_core(LIMITS, latency, ARRIVALS, np.full(len(OUTPUTS), 30), OUTPUTS)
+
+    here = samples(tmp_path / "here", 3).here(run, print)
+    apart = samples(tmp_path / "apart", 3).apart(LIMITS, OUTPUTS, 2, told.append)
+    assert np.array_equal(here, apart)
+    assert files(tmp_path / "here") == files(tmp_path / "apart")
+    assert len({content for name, content in files(tmp_path / "here").items() if "request" in name}) == 3
+    assert sum(told) == 3 * len(OUTPUTS)
+
+
+def test_an_interrupt_ends_them_all(tmp_path: Path) -> None:
+    def interrupt(_finished: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        samples(tmp_path, 50).apart(LIMITS, OUTPUTS, 2, interrupt)
+    assert not multiprocessing.active_children()
+    assert len(files(tmp_path)) < 50 * 2
