@@ -11,12 +11,12 @@ from gpu_simulate_test.analysis.attribution import Attribution, attribute
 from gpu_simulate_test.analysis.compare import Comparison, compare
 from gpu_simulate_test.analysis.gates import check_gates
 from gpu_simulate_test.analysis.load_metrics import Run
-from gpu_simulate_test.analysis.samples import METRICS, Floats, Ints, empirical_cdf, ints
+from gpu_simulate_test.analysis.samples import METRICS, Floats, Ints, ints, token_groups
 from gpu_simulate_test.analysis.slo import service_levels
 from gpu_simulate_test.analysis.verdict import judge, verdict_of
 from gpu_simulate_test.config.schema import SloConfig
 
-_MAX_POINTS = 100_000
+_MAX_TOKENS = 500_000  # whose errors are looked at by their position
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,7 @@ def distances(comparison: Comparison) -> pd.DataFrame:
     """
     rows = []
     for metric in METRICS:
-        real, sim = (
-            empirical_cdf(side[metric], _MAX_POINTS)[0] for side in (comparison.real_values, comparison.sim_values)
-        )
+        real, sim = (comparison.cdfs[side][metric][0] for side in ("real", "sim"))
         if len(real) and len(sim):
             rows.append((metric, _ks(real, sim), float(stats.wasserstein_distance(real, sim))))
         else:
@@ -132,23 +130,33 @@ def errors_by_position(comparison: Comparison, real: Run, sim: Run) -> pd.DataFr
     -------
     pandas.DataFrame of shape (longest output, 3)
         ``token_index``, ``median_error_ns`` (over the requests that made that token: simulated - real time since
-        arrival), ``n`` (those requests). Empty where a run did not record the time of each token.
+        arrival), ``n`` (those requests; of more than 500,000 tokens in all, every second request, third, and so on).
+        Empty where a run did not record the time of each token.
     """
     if real.tokens.empty or sim.tokens.empty:
         return pd.DataFrame({"token_index": [], "median_error_ns": [], "n": []})
-    index, since_real = _since_arrival(real, comparison.real.latencies)
-    _, since_sim = _since_arrival(sim, comparison.sim.latencies)
+    length = ints(comparison.real.latencies["num_tokens"])
+    chosen = np.arange(0, len(length), -(-int(length.sum()) // _MAX_TOKENS))
+    index = _ranges(length[chosen])
+    since_real, since_sim = (
+        _since_arrival(run, of_run.latencies.iloc[chosen], index)
+        for run, of_run in ((real, comparison.real), (sim, comparison.sim))
+    )
     error = pd.Series(since_sim - since_real).groupby(index).agg(["median", "size"])
     return pd.DataFrame(
         {"token_index": error.index, "median_error_ns": error["median"].to_numpy(), "n": error["size"].to_numpy()}
     )
 
 
-def _since_arrival(run: Run, latencies: pd.DataFrame) -> tuple[Ints, Floats]:
-    """Index and time since arrival of every compared token, by request and index: the same order for both runs."""
-    ids, limit = ints(latencies["request_id"]), ints(latencies["num_tokens"])
-    token_ids, index = ints(run.tokens["request_id"]), ints(run.tokens["token_index"])
-    position = np.minimum(np.searchsorted(ids, token_ids), len(ids) - 1)
-    kept = (ids[position] == token_ids) & (index < limit[position])
-    arrival = ints(latencies["arrival_time_ns"])[position[kept]]
-    return index[kept], (ints(run.tokens["token_time_ns"])[kept] - arrival).astype(np.float64)
+def _ranges(lengths: Ints) -> Ints:
+    """0 to n-1 for each of the lengths, one after another."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def _since_arrival(run: Run, latencies: pd.DataFrame, index: Ints) -> Floats:
+    """Time since arrival of the tokens of these requests, by request and `index`."""
+    owners, starts, _ = token_groups(run, ints(latencies["request_id"]))
+    length, arrival = (ints(latencies[name]) for name in ("num_tokens", "arrival_time_ns"))
+    rows = np.repeat(starts[owners >= 0], length) + index
+    since: Ints = ints(run.tokens["token_time_ns"])[rows] - np.repeat(arrival, length)
+    return since.astype(np.float64)

@@ -82,17 +82,15 @@ def _waterfall(metric: str, mean_ns: "pd.Series[float]") -> go.Figure:
 
 def _quantiles(comparison: Comparison, metric: str) -> go.Figure:
     levels = np.linspace(0, 1, 201)
-    real, sim = (
-        np.quantile(side[metric], levels) / NS_PER_MS for side in (comparison.real_values, comparison.sim_values)
-    )
+    real, sim = (np.quantile(comparison.cdfs[side][metric][0], levels) / NS_PER_MS for side in COLOURS)
     figure = _figure(f"{TITLES[metric]}: quantiles", "real, ms", "simulated, ms")
     _diagonal(figure, real, sim)
     figure.add_scatter(
-        x=real.tolist(),
-        y=sim.tolist(),
+        x=real,
+        y=sim,
         mode="markers",
         marker={"size": 5, "color": COLOURS["sim"]},
-        customdata=levels.tolist(),
+        customdata=levels,
         hovertemplate="%{customdata:.1%}: real %{x:,.3f} ms, sim %{y:,.3f} ms<extra></extra>",
         name="quantiles",
     )
@@ -103,11 +101,11 @@ def _error_by_position(positions: pd.DataFrame) -> go.Figure:
     figure = _figure("Error of a token's time since arrival, median over requests", "output token", "sim - real, ms")
     figure.add_hline(0, line=_DASHED)
     figure.add_scatter(
-        x=positions["token_index"].tolist(),
-        y=_ms(positions["median_error_ns"]).tolist(),
+        x=positions["token_index"].to_numpy(),
+        y=_ms(positions["median_error_ns"]),
         mode="lines+markers" if len(positions) < 3 else "lines",
         line={"width": 2.2, "color": COLOURS["sim"]},
-        customdata=positions["n"].tolist(),
+        customdata=positions["n"].to_numpy(),
         hovertemplate="token %{x}: %{y:+,.3f} ms (%{customdata} requests)<extra></extra>",
         name="median",
     )
@@ -157,11 +155,11 @@ def _interactive_cdf(comparison: Comparison, metric: str) -> go.Figure:
     figure = _figure(f"{TITLES[metric]}, n = {taken_over(comparison, metric)}", "ms", "share at or below")
     figure.update_yaxes(tickformat=".0%", range=[0, 1.03])
     figure.update_xaxes(range=cdf_limits(comparison, metric))
-    for side, values in (("real", comparison.real_values[metric]), ("sim", comparison.sim_values[metric])):
-        x, fraction = cdf(values)
+    for side in COLOURS:
+        x, fraction = cdf(comparison, side, metric)
         figure.add_scatter(
-            x=x.tolist(),
-            y=fraction.tolist(),
+            x=x,
+            y=fraction,
             mode="lines",
             line={"shape": "hv", "width": 2.2, "color": COLOURS[side]},
             name=side,
@@ -198,11 +196,11 @@ def _points(frame: pd.DataFrame, x: Floats, y: Floats, hover: str) -> Any:
     kind = go.Scattergl if len(frame) > _SVG_LIMIT else go.Scatter
     request = "request %{customdata[0]} (%{customdata[1]} in, %{customdata[2]} out)<br>"
     return kind(
-        x=x.tolist(),
-        y=y.tolist(),
+        x=x,
+        y=y,
         mode="markers",
         marker={"size": 8, "color": COLOURS["sim"], "opacity": 0.65, "line": {"width": 0.6, "color": "white"}},
-        customdata=frame[["request_id", "num_prefill_tokens", "num_tokens_compared"]].to_numpy().tolist(),
+        customdata=frame[["request_id", "num_prefill_tokens", "num_tokens_compared"]].to_numpy(),
         hovertemplate=f"{request}{hover}<extra></extra>",
         name="request",
     )

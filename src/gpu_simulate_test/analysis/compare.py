@@ -5,7 +5,7 @@ An error is simulated - real throughout; a relative error divides by real.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 import numpy as np
 import pandas as pd
@@ -30,12 +30,16 @@ from gpu_simulate_test.analysis.samples import (
     Floats,
     Ints,
     Measured,
+    empirical_cdf,
     ints,
     measure,
     of_the_same_requests,
+    pooled,
     statistics,
 )
 from gpu_simulate_test.errors import ArtifactError
+
+_MAX_POINTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,18 @@ class Comparison:
     def num_repeats(self) -> int:
         """Real runs behind the real figures."""
         return int(self.percentiles["n_repeats"].iloc[0])
+
+    @cached_property
+    def cdfs(self) -> dict[str, dict[str, tuple[Floats, Floats]]]:
+        """The distribution of each metric, real and sim: ascending values in ns and the share at or below each.
+
+        Samples above 100,000 values are thinned to evenly spaced ranks.
+        """
+        sides = {"real": self.real_values, "sim": self.sim_values}
+        return {
+            side: {metric: empirical_cdf(values[metric], _MAX_POINTS) for metric in METRICS}
+            for side, values in sides.items()
+        }
 
     def of_metric(self, metric: str) -> pd.DataFrame:
         """Rows of the percentile table of one metric."""
@@ -153,8 +169,8 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     return Comparison(
         _percentile_table(of_real, sampled),
         _per_request(real_rows[0], sim_rows, of_real, of_sim),
-        {name: np.concatenate([one.samples[name].values for one in of_real]) for name in METRICS},
-        {name: np.concatenate([one.samples[name].values for one in sampled]) for name in METRICS},
+        {name: pooled([one.samples[name].values for one in of_real]) for name in METRICS},
+        {name: pooled([one.samples[name].values for one in sampled]) for name in METRICS},
         of_real[0],
         of_sim,
         find(real, sim),

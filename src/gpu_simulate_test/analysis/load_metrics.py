@@ -59,7 +59,7 @@ class Run:
         answer was not streamed.
     tokens : pandas.DataFrame of shape (n_tokens, n_columns)
         Token metrics in ns of the ``ok`` requests, by ascending ``request_id`` and ``token_index``.
-        ``token_latency_ns`` is missing at token 0. No rows where the run did not record when each token was made.
+        ``token_latency_ns`` is NaN at token 0. No rows where the run did not record when each token was made.
     iterations : pandas.DataFrame or None
         Iteration metrics in ns; None when the run has none.
     missing : list of str
@@ -186,26 +186,48 @@ def _read_requests(check: _Check) -> tuple[pd.DataFrame, list[str]]:
 def _read_tokens(check: _Check, requests: pd.DataFrame) -> pd.DataFrame:
     """Read the tokens of the ok requests in order; `requests` still holds warm-up."""
     name = TOKEN_METRICS.filename
-    tokens = read_table(check.path, TOKEN_METRICS)
-    known, ids = requests["request_id"].to_numpy(), tokens["request_id"].to_numpy()
-    position = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-    check.refuse(known[position] != ids, ids, "tokens of an unknown request", name)
+    tokens = read_table(check.path, TOKEN_METRICS, TOKEN_METRICS.required)
+    latency = tokens.pop("token_latency_ns").to_numpy(dtype=np.float64, na_value=np.nan)
+    frame = tokens.assign(token_latency_ns=latency)
+    del tokens, latency
+    known, ids = requests["request_id"].to_numpy(), frame["request_id"].to_numpy()
+    _, starts, ends = _groups(ids)
+    position = np.minimum(np.searchsorted(known, ids[starts]), len(known) - 1)
+    check.refuse(known[position] != ids[starts], ids[starts], "tokens of an unknown request", name)
     counted = is_ok(requests) & ~_is_warmup(requests)
-    tokens = _in_order(tokens[counted[position]])
+    if not counted[position].all():
+        frame = frame[np.repeat(counted[position], ends - starts)]
+    frame = _in_order(frame)
 
-    ids, index = tokens["request_id"].to_numpy(), tokens["token_index"].to_numpy()
-    is_first, starts, ends = _groups(ids)
+    ids, index = frame["request_id"].to_numpy(), frame["token_index"].to_numpy()
+    _, starts, ends = _groups(ids)
     check.refuse(index != np.arange(len(ids)) - np.repeat(starts, ends - starts), ids, "token_index has gaps", name)
-    times = tokens["token_time_ns"].to_numpy()
+    times = frame["token_time_ns"].to_numpy()
     gap = np.diff(times, prepend=times[:1])
-    check.refuse((gap < 0) & ~is_first, ids, "token_time_ns goes back", name)
-    given = ~tokens["token_latency_ns"].isna().to_numpy(dtype=bool) & ~is_first
-    latency = np.where(given, tokens["token_latency_ns"].to_numpy(dtype=np.int64, na_value=0), gap)
+    gap[starts] = 0
+    check.refuse(gap < 0, ids, "token_time_ns goes back", name)
+    latency = frame["token_latency_ns"].to_numpy(copy=True)
+    latency[starts] = 0  # the first token has no predecessor: whatever a foreign table says there is not a latency
     # One nanosecond apart is a foreign run that rounded times and latencies on their own.
-    differs = np.abs(latency - gap) > 1
-    check.refuse(given & differs, ids, "token_latency_ns is not the time since the previous token", name)
-    # The first token has no predecessor: whatever a foreign table says there is not a latency.
-    return tokens.assign(token_latency_ns=pd.arrays.IntegerArray(latency, is_first))
+    check.refuse(np.abs(latency - gap) > 1, ids, "token_latency_ns is not the time since the previous token", name)
+    missing = np.isnan(latency)
+    latency[missing] = gap[missing]
+    latency[starts] = np.nan
+    return pd.DataFrame(
+        {
+            "request_id": _narrow(ids),
+            "token_index": _narrow(index),
+            "token_time_ns": times,
+            "token_latency_ns": latency,
+        },
+        copy=False,
+    )
+
+
+def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
+    """Half the memory, wherever the numbers allow it."""
+    small = not len(values) or (values.min() >= -(2**31) and values.max() < 2**31)
+    return values.astype(np.int32) if small else values
 
 
 def _groups(ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -243,8 +265,7 @@ def _match_tokens(check: _Check, requests: pd.DataFrame, tokens: pd.DataFrame) -
 def _in_order(tokens: pd.DataFrame) -> pd.DataFrame:
     """Sort by request and token; files of our own stages may be in the order the tokens were made."""
     ids, index = tokens["request_id"].to_numpy(), tokens["token_index"].to_numpy()
-    step = np.diff(ids)
-    if not np.all((step > 0) | ((step == 0) & (np.diff(index) > 0))):
+    if not np.all((ids[1:] > ids[:-1]) | ((ids[1:] == ids[:-1]) & (index[1:] > index[:-1]))):
         tokens = tokens.take(np.lexsort((index, ids)))
     return tokens.reset_index(drop=True)
 

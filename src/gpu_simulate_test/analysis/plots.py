@@ -78,16 +78,16 @@ def _cdf_figure(comparison: Comparison, metric: str) -> Figure:
         axes.text(0.5, 0.61, why_not, ha="center")
         axes.set_xticks([])
         return figure
-    for side, values in (("real", comparison.real_values[metric]), ("sim", comparison.sim_values[metric])):
-        _draw(axes, side, values, rows[f"{side}_ns"])
+    for side in COLOURS:
+        _draw(axes, side, cdf(comparison, side, metric), rows[f"{side}_ns"])
     axes.set_xlim(*cdf_limits(comparison, metric))
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.01), ncols=2, frameon=False, handlelength=3)
     figure.text(0.105, 0.04, _table_text(rows), fontsize=9, family="monospace", linespacing=1.5)
     return figure
 
 
-def _draw(axes: Axes, side: str, values: Floats, statistics: "pd.Series[float]") -> None:
-    x, share = cdf(values)
+def _draw(axes: Axes, side: str, corners: tuple[Floats, Floats], statistics: "pd.Series[float]") -> None:
+    x, share = corners
     sns.lineplot(
         x=x,
         y=share,

@@ -75,24 +75,46 @@ def measure(run: Run, rows: pd.DataFrame, num_tokens: Ints) -> Measured:
         At most what each request made; exactly that where the run did not record the time of each token.
     """
     ids = ints(rows["request_id"])
-    token_ids, index = ints(run.tokens["request_id"]), ints(run.tokens["token_index"])
-    position = np.minimum(np.searchsorted(ids, token_ids), len(ids) - 1)
-    limit = np.where(ids[position] == token_ids, num_tokens[position], 0)
-    # Tokens are in request order, as the ids are: one last token each, in the same order.
-    last = index == limit - 1
-    completion = ints(run.tokens["token_time_ns"])[last] if len(index) else ints(rows["completion_time_ns"])
-    between = (index > 0) & (index < limit)
-    tbt = run.tokens["token_latency_ns"].to_numpy(dtype=np.float64, na_value=np.nan)[between]
+    if run.tokens.empty:
+        completion, tbt = ints(rows["completion_time_ns"]), Sample(np.empty(0), np.empty(0, dtype=np.int64))
+    else:
+        # Tokens are in request order, as the ids are.
+        owners, starts, counts = token_groups(run, ids)
+        limit = np.zeros(len(owners), dtype=np.int64)
+        limit[owners >= 0] = num_tokens[owners[owners >= 0]]
+        completion = ints(run.tokens["token_time_ns"])[(starts + limit - 1)[owners >= 0]]
+        index = run.tokens["token_index"].to_numpy()
+        between = (index > 0) & (index < np.repeat(limit.astype(np.int32), counts))
+        gaps = run.tokens["token_latency_ns"].to_numpy(dtype=np.float64, na_value=np.nan)[between]
+        tbt = Sample(gaps, np.repeat(owners, np.maximum(limit - 1, 0)))
     latencies = _latencies(rows, num_tokens, completion)
-    owners = np.arange(len(ids))
-    columns = {name: (latencies[f"{name}_ns"].to_numpy(dtype=np.float64), owners) for name in PER_REQUEST_METRICS}
-    columns["tbt"] = (tbt, position[between])
     samples = {}
-    for name in METRICS:
-        values, owner = columns[name]
-        known = ~np.isnan(values)
-        samples[name] = Sample(values[known], owner[known])
-    return Measured(latencies, samples)
+    for name in PER_REQUEST_METRICS:
+        values = latencies[f"{name}_ns"].to_numpy(dtype=np.float64)
+        known = np.flatnonzero(~np.isnan(values))
+        samples[name] = Sample(values[known], known)
+    return Measured(latencies, {name: tbt if name == "tbt" else samples[name] for name in METRICS})
+
+
+def token_groups(run: Run, ids: Ints) -> tuple[Ints, Ints, Ints]:
+    """Where the tokens of each request are.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_requests,)
+        Ascending ids of the requests that count.
+
+    Returns
+    -------
+    owners, starts, counts : ndarray of shape (n_groups,)
+        Of each request that has tokens: its position among `ids`, -1 where it does not count, its first row in
+        `run.tokens` and its number of rows.
+    """
+    token_ids = run.tokens["request_id"].to_numpy()
+    starts = np.append(0, np.flatnonzero(token_ids[1:] != token_ids[:-1]) + 1)
+    found = ints(token_ids[starts])
+    owners = np.minimum(np.searchsorted(ids, found), len(ids) - 1)
+    return np.where(ids[owners] == found, owners, -1), starts, np.diff(starts, append=len(token_ids))
 
 
 def _latencies(rows: pd.DataFrame, num_tokens: Ints, completion: Ints) -> pd.DataFrame:
@@ -124,6 +146,9 @@ def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
         for run in runs:
             in_all &= np.bincount(run.samples[name].owner, minlength=len(in_all)) > 0
         for samples, run in zip(kept, runs, strict=True):
+            if in_all.all():
+                samples[name] = run.samples[name]
+                continue
             values, owner = run.samples[name].values, run.samples[name].owner
             samples[name] = Sample(values[in_all[owner]], owner[in_all[owner]])
     return [replace(run, samples=samples) for run, samples in zip(runs, kept, strict=True)]
@@ -136,7 +161,12 @@ def statistics(values: Floats) -> Floats:
     return np.append(np.percentile(values, list(PERCENTILES.values()), method="linear"), values.mean())
 
 
-def empirical_cdf(values: Floats, max_points: int = 2000) -> tuple[Floats, Floats]:
+def pooled(runs: Sequence[Floats]) -> Floats:
+    """Values of several runs as one sample; those of one run are not copied."""
+    return runs[0] if len(runs) == 1 else np.concatenate(runs)
+
+
+def empirical_cdf(values: Floats, max_points: int) -> tuple[Floats, Floats]:
     """Sorted values and the fraction of all values at or below each.
 
     Parameters
@@ -155,6 +185,6 @@ def empirical_cdf(values: Floats, max_points: int = 2000) -> tuple[Floats, Float
     return ordered[ranks], (ranks + 1.0) / max(n, 1)
 
 
-def ints(column: "pd.Series[int]") -> Ints:
+def ints(column: "pd.Series[int] | Ints") -> Ints:
     """A column without missing values as int64."""
     return np.asarray(column, dtype=np.int64)

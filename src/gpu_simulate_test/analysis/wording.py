@@ -8,7 +8,7 @@ import numpy as np
 from gpu_simulate_test.analysis.assess import Assessment
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, number, percent
-from gpu_simulate_test.analysis.samples import Floats, empirical_cdf
+from gpu_simulate_test.analysis.samples import Floats
 from gpu_simulate_test.analysis.verdict import (
     MAX_FLOOR,
     NOT_JUDGED,
@@ -29,6 +29,7 @@ TITLES = {
 }
 COLOURS = {"real": "#1b4f8f", "sim": "#d9730d"}
 INK, SOFT, GRID = "#26323f", "#5b6774", "#dfe4ea"
+_MAX_CORNERS = 2000
 _LIMITS = (
     "An error is simulated - real; a relative error divides by real. Percentiles interpolate linearly.",
     "TTFT and E2E count from the scheduled arrival, so the time a request waits in a queue is part of them.",
@@ -48,17 +49,17 @@ def taken_over(comparison: Comparison, metric: str) -> str:
     return counted(metric, int(comparison.figure(metric, "p50", "n_sim"))) + runs
 
 
-def cdf(values: Floats) -> tuple[Floats, Floats]:
-    """Corners of a CDF in ms; it starts at 0, before its first value."""
-    x, fraction = empirical_cdf(values)
-    return np.append(x[:1], x) / NS_PER_MS, np.append(0.0, fraction)
+def cdf(comparison: Comparison, side: str, metric: str) -> tuple[Floats, Floats]:
+    """Corners of a CDF in ms, as many as a chart shows; it starts at 0, before its first value."""
+    x, share = comparison.cdfs[side][metric]
+    shown = np.unique(np.linspace(0, len(x) - 1, _MAX_CORNERS).round().astype(np.int64))
+    return np.append(x[:1], x[shown]) / NS_PER_MS, np.append(0.0, share[shown])
 
 
 def cdf_limits(comparison: Comparison, metric: str) -> tuple[float, float]:
     """Axis limits in ms that leave some air around both samples."""
-    both = comparison.real_values[metric], comparison.sim_values[metric]
-    low = min(float(values.min()) for values in both) / NS_PER_MS
-    high = max(float(values.max()) for values in both) / NS_PER_MS
+    both = [comparison.cdfs[side][metric][0] / NS_PER_MS for side in ("real", "sim")]
+    low, high = min(float(x[0]) for x in both), max(float(x[-1]) for x in both)
     air = 0.04 * (high - low) or 0.05 * high or 1.0
     return low - air, high + air
 
