@@ -35,7 +35,6 @@ from gpu_simulate_test.analysis.samples import (
     measure,
     of_the_same_requests,
     pooled,
-    statistics,
 )
 from gpu_simulate_test.errors import ArtifactError
 
@@ -152,11 +151,15 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     for run, rows in zip([*runs, sim], [*real_rows, sim_rows], strict=True):
         if run.tokens.empty and (ints(rows["num_decode_tokens_actual"]) != num_tokens).any():
             raise ArtifactError(f"output lengths differ, and the time of each token is not known: {run.path}")
+    usable = [sample for sample in sim.samples if _has_all(sample, ids, num_tokens)]
+    if len(usable) < len(sim.samples):
+        left_out = count(len(sim.samples) - len(usable), "simulation")
+        notes.append(f"Left out: {left_out} with noise, of whose tokens only quantiles over all requests are known.")
     measured = of_the_same_requests(
         [
             *(measure(run, rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)),
             measure(sim, sim_rows, num_tokens),
-            *(measure(sample, rows_of(sample, ids), num_tokens) for sample in sim.samples),
+            *(measure(sample, rows_of(sample, ids), num_tokens) for sample in usable),
         ]
     )
     of_real, of_sim = measured[: len(runs)], measured[len(runs)]
@@ -167,16 +170,24 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     if single := int((num_tokens == 1).sum()):
         notes.append(f"TPOT is undefined for {count(single, 'request')} with one output token.")
     return Comparison(
-        _percentile_table(of_real, sampled),
+        _percentile_table(of_real, of_sim, sampled),
         _per_request(real_rows[0], sim_rows, of_real, of_sim),
         {name: pooled([one.samples[name].values for one in of_real]) for name in METRICS},
-        {name: pooled([one.samples[name].values for one in sampled]) for name in METRICS},
+        {name: pooled([one.values(name) for one in sampled]) for name in METRICS},
         of_real[0],
         of_sim,
         find(real, sim),
         list(dict.fromkeys(notes)),  # what every repeat says is said once
         {name: why_not_judged(name, runs, sim, num_tokens) for name in METRICS if not len(of_sim.samples[name].values)},
     )
+
+
+def _has_all(sample: Run, ids: Ints, num_tokens: Ints) -> bool:
+    """Whether a simulation can be measured on these requests and tokens: all of its own, where it has no more."""
+    if sample.tbt_quantiles is None:
+        return True
+    made = sample.requests["num_decode_tokens_actual"]
+    return np.array_equal(sample.requests["request_id"], ids) and np.array_equal(made, num_tokens)
 
 
 def _admit(finding: Finding, real: Run, sim: Run, allow: bool) -> list[str]:
@@ -223,11 +234,11 @@ def _left_out(pairing: Pairing, real: Run, sim: Run) -> list[str]:
     ]
 
 
-def _percentile_table(real: list[Measured], sim: list[Measured]) -> pd.DataFrame:
+def _percentile_table(real: list[Measured], sim: Measured, sampled: list[Measured]) -> pd.DataFrame:
     rows = {}
     for metric in METRICS:
-        per_repeat = np.array([statistics(one.samples[metric].values) for one in real])
-        per_sample = np.array([statistics(one.samples[metric].values) for one in sim])
+        per_repeat = np.array([one.statistics(metric) for one in real])
+        per_sample = np.array([one.statistics(metric) for one in sampled])
         of_real, of_sim, floor = per_repeat.mean(axis=0), per_sample.mean(axis=0), floor_of(per_repeat)
         rows[metric] = pd.DataFrame(
             {
@@ -238,9 +249,9 @@ def _percentile_table(real: list[Measured], sim: list[Measured]) -> pd.DataFrame
                 "error_ns": of_sim - of_real,
                 "relative_error": _ratio(of_sim - of_real, of_real),
                 "n_real": len(real[0].samples[metric].values),
-                "n_sim": len(sim[0].samples[metric].values),
-                "sim_low_ns": np.quantile(per_sample, 0.025, axis=0) if len(sim) > 1 else np.nan,
-                "sim_high_ns": np.quantile(per_sample, 0.975, axis=0) if len(sim) > 1 else np.nan,
+                "n_sim": len(sim.samples[metric].values),
+                "sim_low_ns": np.quantile(per_sample, 0.025, axis=0) if len(sampled) > 1 else np.nan,
+                "sim_high_ns": np.quantile(per_sample, 0.975, axis=0) if len(sampled) > 1 else np.nan,
                 "n_repeats": len(real),
                 "floor_ns": floor,
                 "floor": _ratio(floor, of_real),
@@ -248,7 +259,7 @@ def _percentile_table(real: list[Measured], sim: list[Measured]) -> pd.DataFrame
         )
     intervals = confidence_intervals(
         [one.samples for one in real],
-        sim[0].samples,
+        sampled[0].samples if sampled[0].tbt_quantiles is None else sampled[0].samples | {"tbt": sim.samples["tbt"]},
         ints(real[0].latencies["arrival_time_ns"]),
         {metric: rows[metric]["relative_error"].to_numpy() for metric in METRICS},
     )

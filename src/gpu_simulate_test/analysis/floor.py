@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from gpu_simulate_test.analysis.samples import PERCENTILES, Floats, Ints, Sample
+from gpu_simulate_test.analysis.samples import PERCENTILES, Floats, Ints, Sample, pooled
 
 COVERAGE = 0.95
 _SEED = 20_240_607
@@ -70,8 +70,8 @@ def confidence_intervals(
     rng = np.random.default_rng(_SEED)
     draws = {}
     for metric, sample in sim.items():
-        pooled = Sample(*(np.concatenate([getattr(one[metric], part) for one in real]) for part in ("values", "owner")))
-        draws[metric] = [_Resampled(one, rank, rng) for one in (pooled, sample)]
+        of_real = Sample(pooled([one[metric].values for one in real]), pooled([one[metric].owner for one in real]))
+        draws[metric] = [_Resampled(one, rank, rng) for one in (of_real, sample)]
     size = sum(len(one.ordered) for pair in draws.values() for one in pair)
     replications = int(np.clip(_WORK // max(size, 1), _MIN_REPLICATIONS, _MAX_REPLICATIONS))
     found: dict[str, list[Floats]] = {metric: [] for metric in sim}

@@ -7,7 +7,8 @@ only held against them.
 Of a further simulation with noise (``samples/<number>/``) it needs less: the request table, and ``tbt_quantiles.csv``
 (`gpu_simulate_test.io.tables.TBT_QUANTILES`) in place of the tokens: ``level``, 0 to 1 in steps of 0.001 so that P50,
 P90 and P99 are among them, and ``token_latency_ns``, the quantile of the run's times between tokens (linear
-interpolation). The mean TBT follows from the requests. Token tables of a sample are read where they are there.
+interpolation); no rows where no request made two tokens. The mean TBT follows from the requests. Its tokens are read
+only where it has no such table.
 """
 
 from dataclasses import dataclass, field
@@ -26,12 +27,14 @@ from gpu_simulate_test.io.tables import (
     ITERATION_METRICS,
     REQUEST_METRICS,
     SAMPLES,
+    TBT_QUANTILES,
     TOKEN_METRICS,
     find_table,
     read_table,
 )
 
 STAGE_OF_TYPE = {"real": "real-bench", "vidur": "vidur-sim"}
+NUM_QUANTILES = 1001
 # The order in which they happen: each is at or after the one before it.
 _TIMELINE = ("submit_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "completion_time_ns")
 _FIGURE_OF_COLUMN = {
@@ -65,7 +68,10 @@ class Run:
     missing : list of str
         Figures that cannot be computed from a foreign run, each with the reason.
     samples : list of Run
-        Of a simulated run: further simulations of the same, with noise; of each its requests and tokens.
+        Of a simulated run: further simulations of the same, with noise; of each its requests, and its tokens or
+        ``tbt_quantiles``.
+    tbt_quantiles : ndarray of shape (1001,) or (0,), optional
+        Of such a simulation without tokens: evenly spaced quantiles of its times between tokens, ns.
     """
 
     path: Path
@@ -75,6 +81,7 @@ class Run:
     iterations: pd.DataFrame | None
     missing: list[str]
     samples: "list[Run]" = field(default_factory=list)
+    tbt_quantiles: npt.NDArray[np.float64] | None = None
 
 
 def load_run(path: Path, run_type: str) -> Run:
@@ -108,11 +115,25 @@ def load_run(path: Path, run_type: str) -> Run:
         iterations = read_table(path, ITERATION_METRICS)
     else:
         missing.append(f"iteration records (no {ITERATION_METRICS.filename})")
-    samples = [
-        Run(folder, meta, *_load_tables(_Check(folder, advice))[:2], None, [])
-        for folder in sorted((path / SAMPLES).glob("*"))
-    ]
+    samples = [_load_sample(_Check(folder, advice), meta) for folder in sorted((path / SAMPLES).glob("*"))]
     return Run(path, meta, requests, tokens, iterations, missing, samples)
+
+
+def _load_sample(check: "_Check", meta: dict[str, Any]) -> Run:
+    """A simulation with noise, with its tokens or their quantiles."""
+    if find_table(check.path, TBT_QUANTILES) is None:
+        return Run(check.path, meta, *_load_tables(check)[:2], None, [])
+    requests, _ = _read_requests(check)
+    requests = requests[~_is_warmup(requests)].reset_index(drop=True)
+    _check_presence(check, requests, is_ok(requests))
+    _check_times(check, requests)
+    table = read_table(check.path, TBT_QUANTILES)
+    if len(table) and not np.array_equal(table["level"].round(6), np.linspace(0, 1, NUM_QUANTILES).round(6)):
+        raise ArtifactError(f"level is not 0, 0.001, ... 1: {check.path / TBT_QUANTILES.filename}; {check.advice}")
+    tokens = pd.DataFrame({name: np.empty(0) for name in TOKEN_METRICS.required})
+    return Run(
+        check.path, meta, requests, tokens, None, [], tbt_quantiles=table["token_latency_ns"].to_numpy(dtype=np.float64)
+    )
 
 
 def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
@@ -199,32 +220,31 @@ def _read_tokens(check: _Check, requests: pd.DataFrame) -> pd.DataFrame:
         frame = frame[np.repeat(counted[position], ends - starts)]
     frame = _in_order(frame)
 
-    ids, index = frame["request_id"].to_numpy(), frame["token_index"].to_numpy()
-    _, starts, ends = _groups(ids)
-    check.refuse(index != np.arange(len(ids)) - np.repeat(starts, ends - starts), ids, "token_index has gaps", name)
-    times = frame["token_time_ns"].to_numpy()
+    # A column at a time: of millions of tokens every copy counts.
+    ids, index = _narrow(frame.pop("request_id").to_numpy()), _narrow(frame.pop("token_index").to_numpy())
+    times, latency = frame.pop("token_time_ns").to_numpy(), frame.pop("token_latency_ns").to_numpy()
+    _, starts, _ = _groups(ids)
+    step = np.diff(index, prepend=index[:1])
+    step[starts] = index[starts] + 1
+    check.refuse(step != 1, ids, "token_index has gaps", name)
+    del step
     gap = np.diff(times, prepend=times[:1])
     gap[starts] = 0
     check.refuse(gap < 0, ids, "token_time_ns goes back", name)
-    latency = frame["token_latency_ns"].to_numpy(copy=True)
-    latency[starts] = 0  # the first token has no predecessor: whatever a foreign table says there is not a latency
+    apart = latency - gap
+    apart[starts] = 0  # the first token has no predecessor: whatever a foreign table says there is not a latency
     # One nanosecond apart is a foreign run that rounded times and latencies on their own.
-    check.refuse(np.abs(latency - gap) > 1, ids, "token_latency_ns is not the time since the previous token", name)
-    missing = np.isnan(latency)
+    check.refuse(np.abs(apart, out=apart) > 1, ids, "token_latency_ns is not the time since the previous token", name)
+    missing = np.flatnonzero(np.isnan(apart))
+    del apart
+    latency = latency.copy()
     latency[missing] = gap[missing]
     latency[starts] = np.nan
-    return pd.DataFrame(
-        {
-            "request_id": _narrow(ids),
-            "token_index": _narrow(index),
-            "token_time_ns": times,
-            "token_latency_ns": latency,
-        },
-        copy=False,
-    )
+    columns = {"request_id": ids, "token_index": index, "token_time_ns": times, "token_latency_ns": latency}
+    return pd.DataFrame(columns, copy=False)
 
 
-def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
+def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Half the memory, wherever the numbers allow it."""
     small = not len(values) or (values.min() >= -(2**31) and values.max() < 2**31)
     return values.astype(np.int32) if small else values

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ STATISTICS = (*PERCENTILES, "mean")
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Sample:
     """
 
     values: Floats
-    owner: Ints
+    owner: npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,27 @@ class Measured:
     latencies : pandas.DataFrame of shape (n_requests, 8)
         See `request_latencies`.
     samples : dict of str to Sample
-        One a metric.
+        One a metric; of TBT without values where only its quantiles are known.
+    tbt_quantiles : ndarray of shape (1001,) or (0,), optional
+        See `gpu_simulate_test.analysis.load_metrics.Run`.
     """
 
     latencies: pd.DataFrame
     samples: dict[str, Sample]
+    tbt_quantiles: Floats | None = None
+
+    def values(self, metric: str) -> Floats:
+        """What stands for the distribution of a metric, ns: its values, or quantiles at evenly spaced levels."""
+        quantiles = self.tbt_quantiles if metric == "tbt" else None
+        return self.samples[metric].values if quantiles is None else quantiles
+
+    def statistics(self, metric: str) -> Floats:
+        """Of shape (n_statistics,); the mean of a TBT of which only quantiles are known follows from the requests."""
+        found = statistics(self.values(metric))
+        if metric == "tbt" and self.tbt_quantiles is not None and len(self.tbt_quantiles):
+            between = self.latencies["e2e_ns"] - self.latencies["ttft_ns"]
+            found[-1] = between.sum() / (self.latencies["num_tokens"] - 1).sum()
+        return found
 
 
 def request_latencies(run: Run) -> pd.DataFrame:
@@ -86,14 +104,15 @@ def measure(run: Run, rows: pd.DataFrame, num_tokens: Ints) -> Measured:
         index = run.tokens["token_index"].to_numpy()
         between = (index > 0) & (index < np.repeat(limit.astype(np.int32), counts))
         gaps = run.tokens["token_latency_ns"].to_numpy(dtype=np.float64, na_value=np.nan)[between]
-        tbt = Sample(gaps, np.repeat(owners, np.maximum(limit - 1, 0)))
+        tbt = Sample(gaps, np.repeat(owners.astype(np.int32), np.maximum(limit - 1, 0)))
     latencies = _latencies(rows, num_tokens, completion)
     samples = {}
     for name in PER_REQUEST_METRICS:
         values = latencies[f"{name}_ns"].to_numpy(dtype=np.float64)
         known = np.flatnonzero(~np.isnan(values))
         samples[name] = Sample(values[known], known)
-    return Measured(latencies, {name: tbt if name == "tbt" else samples[name] for name in METRICS})
+    named = {name: tbt if name == "tbt" else samples[name] for name in METRICS}
+    return Measured(latencies, named, run.tbt_quantiles)
 
 
 def token_groups(run: Run, ids: Ints) -> tuple[Ints, Ints, Ints]:
@@ -144,6 +163,8 @@ def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
     for name in METRICS:
         in_all = np.ones(len(runs[0].latencies), dtype=bool)
         for run in runs:
+            if name == "tbt" and run.tbt_quantiles is not None:
+                continue  # of whole requests, as the simulation without noise
             in_all &= np.bincount(run.samples[name].owner, minlength=len(in_all)) > 0
         for samples, run in zip(kept, runs, strict=True):
             if in_all.all():
@@ -151,7 +172,16 @@ def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
                 continue
             values, owner = run.samples[name].values, run.samples[name].owner
             samples[name] = Sample(values[in_all[owner]], owner[in_all[owner]])
-    return [replace(run, samples=samples) for run, samples in zip(runs, kept, strict=True)]
+    # Where no run has a time between tokens to be compared, neither have quantiles.
+    none = not any(len(samples["tbt"].values) for samples in kept)
+    return [
+        replace(
+            run,
+            samples=samples,
+            tbt_quantiles=np.empty(0) if none and run.tbt_quantiles is not None else run.tbt_quantiles,
+        )
+        for run, samples in zip(runs, kept, strict=True)
+    ]
 
 
 def statistics(values: Floats) -> Floats:
@@ -161,7 +191,7 @@ def statistics(values: Floats) -> Floats:
     return np.append(np.percentile(values, list(PERCENTILES.values()), method="linear"), values.mean())
 
 
-def pooled(runs: Sequence[Floats]) -> Floats:
+def pooled(runs: Sequence[npt.NDArray[_Number]]) -> npt.NDArray[_Number]:
     """Values of several runs as one sample; those of one run are not copied."""
     return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
