@@ -172,16 +172,11 @@ def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
                 continue
             values, owner = run.samples[name].values, run.samples[name].owner
             samples[name] = Sample(values[in_all[owner]], owner[in_all[owner]])
-    # Where no run has a time between tokens to be compared, neither have quantiles.
-    none = not any(len(samples["tbt"].values) for samples in kept)
-    return [
-        replace(
-            run,
-            samples=samples,
-            tbt_quantiles=np.empty(0) if none and run.tbt_quantiles is not None else run.tbt_quantiles,
-        )
-        for run, samples in zip(runs, kept, strict=True)
-    ]
+    found = [replace(run, samples=samples) for run, samples in zip(runs, kept, strict=True)]
+    if any(len(samples["tbt"].values) for samples in kept):
+        return found
+    # Where no run has a time between tokens to be compared, quantiles have none either.
+    return [one if one.tbt_quantiles is None else replace(one, tbt_quantiles=np.empty(0)) for one in found]
 
 
 def statistics(values: Floats) -> Floats:
