@@ -1,12 +1,13 @@
 """real-bench at full load against transformers' own generation loop: what measuring costs the engine."""
 
 import gc
+from statistics import median
 
 import numpy as np
 from hydra import compose, initialize_config_dir
 
 from benchmarks.table import Row, Scale
-from benchmarks.timing import medians, seconds
+from benchmarks.timing import in_turn, seconds
 from gpu_simulate_test.cli.app import typed_config
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
@@ -44,7 +45,7 @@ def rows(scale: Scale) -> list[Row]:
         gc.collect()
         return seconds(lambda: _generate(engine, requests))
 
-    ours_s, bare_s = medians([ours, bare], rounds=9 if scale == "full" else 5)
+    ours_s, bare_s = map(median, in_turn([ours, bare], rounds=9 if scale == "full" else 5))
     guarded.close()
     tokens = count * OUTPUT_TOKENS
     return [

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 
@@ -40,9 +39,9 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def medians(calls: Sequence[Callable[[], float]], rounds: int) -> list[float]:
-    """The median of what each of `calls` returns, called in turn `rounds` times after one that does not count."""
+def in_turn(calls: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    """What each of `calls` returns, called in turn `rounds` times after one that does not count."""
     for call in calls:
         call()
     figures = [[call() for call in calls] for _ in range(rounds)]
-    return [median(column) for column in zip(*figures, strict=True)]
+    return [list(column) for column in zip(*figures, strict=True)]
