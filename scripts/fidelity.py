@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
+from gpu_simulate_test.io.comparison_tables import PERCENTILES
+from gpu_simulate_test.io.tables import REQUEST_METRICS, read_table
 
 BIN = Path(sys.executable).parent
 
@@ -36,7 +37,7 @@ def run(deadline: float, command: str, *overrides: str) -> Path:
 
 def capacity_per_s(real: Path) -> float:
     """Requests a second of a run whose requests all arrive at once."""
-    requests = pd.read_csv(real / "request_metrics.csv")
+    requests = read_table(real, REQUEST_METRICS)
     return len(requests) / (requests["completion_time_ns"].max() / 1e9)
 
 
@@ -58,7 +59,7 @@ def simulate(deadline: float, load: float, settings: list[str], real: Path) -> N
     for name, overrides in (("real run's", [f"real_run_dir={real}"]), ("profile's", [])):
         sim = run(deadline, "vidur-sim", *settings, *overrides)
         path = run(deadline, "compare-runs", *settings, f"real_run_dir={real}", f"sim_run_dir={sim}")
-        for row in pd.read_csv(path / "percentiles.csv").to_dict("records"):
+        for row in read_table(path, PERCENTILES).to_dict("records"):
             print(
                 f"| {load:.0%} | {name} | {row['metric']} | {row['statistic']} | {row['real_ns'] / 1e6:.2f} "
                 f"| {row['sim_ns'] / 1e6:.2f} | {row['relative_error']:+.1%} | {row.get('floor', float('nan')):.1%} "

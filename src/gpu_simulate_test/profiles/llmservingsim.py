@@ -8,11 +8,13 @@ measured, ``skew.csv`` (unequal contexts). Times there are microseconds, here ms
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.profile_tables import ATTENTION, KERNELS, MLP
 from gpu_simulate_test.io.provenance import now
+from gpu_simulate_test.io.table_files import FLOAT, INT, STR, Table, column, read_table
 from gpu_simulate_test.latency.kernels import KernelModel, Kernels
 from gpu_simulate_test.latency.operators import OperatorModel
 from gpu_simulate_test.profiles.bundle import Contents
@@ -137,13 +139,9 @@ def _in_ms(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"cannot read kernel table: {path}: {error}") from error
-    if missing := [name for name in columns if name not in frame]:
-        raise ArtifactError(f"columns missing: {path}: {', '.join(missing)}")
-    numbers = frame[[name for name in columns if name != "layer"]].apply(pd.to_numeric, errors="coerce")
-    if frame.empty or numbers.isna().to_numpy().any():
-        raise ArtifactError(f"not a table of numbers: {path}")
+    types = {name: STR if name == "layer" else FLOAT if name.endswith("_us") else INT for name in columns}
+    schema = pa.schema([column(name, type_, "of the source") for name, type_ in types.items()])
+    frame = read_table(path.parent, Table(path.stem, "kernels", "the profiler that wrote it", schema))
+    if frame.empty:
+        raise ArtifactError(f"no rows: {path}")
     return frame[columns]

@@ -17,16 +17,16 @@ from tests.support.configs import typed_config
 
 MEASURED = (MLP, ATTENTION, ITERATION, NOISE)
 RECORDED = (MLP, ATTENTION, *KERNELS.values())
-_VALUES = {pa.int64(): [1, 22, 333], pa.float64(): [0.25, 1234.5678, 1e-7], pa.bool_(): [True] * 3}
+_VALUES = {pa.int64(): [1, 333], pa.float64(): [0.25, 12.5678], pa.bool_(): [True] * 2}
 
 
 def rows_of(table: Table) -> pd.DataFrame:
-    """Three rows of every column that the table may have."""
+    """Two rows of every column that the table may have."""
     fields = list(table.schema)
     if table.family is not None:
         prefix = table.family.name.partition("<")[0]
         fields += [table.family.with_name(f"{prefix}{name}") for name in ("add.median", "add.std")]
-    return pd.DataFrame({field.name: _VALUES.get(field.type, ["a", "b", "c"]) for field in fields})
+    return pd.DataFrame({field.name: _VALUES.get(field.type, ["a", "b"]) for field in fields})
 
 
 def bundle_of(path: Path, tables: tuple[Table, ...]) -> Path:

@@ -102,6 +102,16 @@ def test_unequal_contexts_lie_between_their_mean_and_the_longest(tmp_path: Path)
     assert extra_us == pytest.approx(LAYERS * 0.5 * 0.01 * 2 * (3900 - 2000), rel=1e-6)
 
 
+@pytest.mark.parametrize("table", ["dense.csv", "per_sequence.csv", "attention.csv", "skew.csv"])
+def test_a_profile_with_a_table_cut_inside_its_last_line_is_refused(tmp_path: Path, table: str) -> None:
+    path = write_profile(tmp_path / "profile") / table
+    whole = path.read_bytes()
+    for length in range(whole[:-1].rindex(b"\n") + 2, len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ArtifactError, match=table):
+            read_recorded_profile(path.parent)
+
+
 @pytest.mark.parametrize("table", ["dense.csv", "per_sequence.csv", "attention.csv"])
 def test_a_profile_with_a_table_missing_is_refused(tmp_path: Path, table: str) -> None:
     (write_profile(tmp_path / "profile") / table).unlink()
