@@ -159,7 +159,7 @@ def test_an_interrupted_profile_goes_on_where_it_was(settings: tuple[str, ...], 
 def test_simulations_with_noise_say_how_sure_each_figure_is(sim: Path, comparison: Path) -> None:
     samples = sorted((sim / "samples").iterdir())
     assert len(samples) == 10
-    tables = [(path / "token_metrics.csv").read_bytes() for path in samples]
+    tables = [(path / "tbt_quantiles.csv").read_bytes() for path in samples]
     assert len(set(tables)) > 1
     assert "(" in next(line for line in (sim / "summary.md").read_text().splitlines() if line.startswith("- TTFT"))
     table = pd.read_csv(comparison / "percentiles.csv")

@@ -80,6 +80,4 @@ def write_sample(folder: Path, workload: Workload, line: Timeline) -> Floats:
     level = np.linspace(0, 1, 1001).round(3) if len(gaps.values) else np.empty(0)
     quantiles = pd.DataFrame({"level": level, "token_latency_ns": gaps.quantiles(level)})
     write_table(folder, TBT_QUANTILES, quantiles)
-    num_tokens = int(requests["num_decode_tokens_actual"].sum())
-    write_table(folder, TOKEN_METRICS, token_tables(line), num_rows=num_tokens)
     return latency_percentiles(requests, gaps)
