@@ -28,7 +28,7 @@ def rows(scale: Scale) -> list[Row]:
         config = typed_config("real_bench", compose("real_bench", overrides=["experiment=cpu_demo"]))
     assert isinstance(config, RealBenchConfig)
     clock = MonotonicClock()
-    engine = create(config.backend, config.model, config.hardware, clock)
+    engine = create(config.backend, config.limits, config.model, config.hardware, clock)
     count = 128 if scale == "full" else 32
     requests = [
         EngineRequest(index, random_token_ids(f"{index}", PROMPT_TOKENS, config.model.vocab_size), OUTPUT_TOKENS)

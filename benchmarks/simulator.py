@@ -26,8 +26,8 @@ SETTINGS = (
     "backend=recorded",
     "workload=trace",
     "workload.trace_time_scale=0.7231",  # 85 % of the simulated capacity
-    *(f"backend.{name}={getattr(LIMITS, name)}" for name in ("max_num_seqs", "max_num_batched_tokens", "num_blocks")),
-    f"backend.profile={PROFILE}",
+    *(f"limits.{name}={getattr(LIMITS, name)}" for name in ("max_num_seqs", "max_num_batched_tokens", "num_blocks")),
+    f"profile.folder={PROFILE}",
 )
 _MIB = 1 << 20
 

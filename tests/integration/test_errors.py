@@ -69,7 +69,7 @@ def test_help_and_a_wrong_override_load_neither_torch_nor_vidur() -> None:
     [
         ("workload.seed=abc", "workload.seed"),
         ("workload.arrival.kind=sometimes", "workload.arrival.kind"),
-        ("backend.num_blocks=0", "backend.num_blocks"),
+        ("limits.num_blocks=0", "limits.num_blocks"),
         ("model=gpt9", "gpt9"),
         ("workload.arrival.rate_per_s=-1", "workload.arrival.rate_per_s"),
     ],
@@ -91,7 +91,7 @@ def test_a_malformed_prompt_line(tmp_path: Path) -> None:
 
 def test_a_prompt_beyond_the_kv_cache(tmp_path: Path) -> None:
     prompts = prompts_file(tmp_path, '{"prompt_id":"long one","text":"' + "word " * 400 + '"}')
-    done = run("workload-spec", "experiment=cpu_demo", f"output.root={tmp_path}", prompts, "backend.num_blocks=8")
+    done = run("workload-spec", "experiment=cpu_demo", f"output.root={tmp_path}", prompts, "limits.num_blocks=8")
     assert "long one" in error_line(done, CONFIG)
 
 

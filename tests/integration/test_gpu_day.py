@@ -20,7 +20,7 @@ TINY = {
     "REQUESTS": "6",
     "PROFILE_S": "5",
     "SETTINGS": "workload.num_prefill_tokens=24 workload.num_decode_tokens=4 workload.num_decode_tokens_min=null "
-    "backend.max_num_seqs=4 backend.max_num_batched_tokens=32 backend.num_blocks=64 vidur.profiling.repeats=2 "
+    "limits.max_num_seqs=4 limits.max_num_batched_tokens=32 limits.num_blocks=64 vidur.profiling.repeats=2 "
     "vidur.samples=2",
 }
 

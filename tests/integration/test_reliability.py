@@ -53,7 +53,7 @@ def serve(way: str, *overrides: str, stage: str = "real_bench") -> subprocess.Co
     ("way", "said"),
     [
         ("raises", "the engine failed: RuntimeError: CUDA error: device-side assert triggered; stage.log"),
-        ("memory", "out of memory; lower backend.num_blocks"),
+        ("memory", "out of memory; lower limits.num_blocks"),
         ("hangs", "is not finished 0.5 s after it was handed over"),
         ("loops", "is not finished 0.5 s after it was handed over"),
         ("stalls", "is not finished 0.5 s after it was handed over"),
@@ -86,7 +86,7 @@ def test_the_traceback_of_an_engine_is_in_the_log(served: tuple[str, ...], finis
 def test_a_process_that_is_killed_leaves_an_incomplete_directory_and_the_next_run_works(
     served: tuple[str, ...], tmp_path: Path
 ) -> None:
-    other = (*served, "backend.max_num_seqs=3")
+    other = (*served, "limits.max_num_seqs=3")
     assert serve("dies", *other).returncode == -signal.SIGKILL
     (path,) = (
         path
@@ -101,7 +101,7 @@ def test_a_process_that_is_killed_leaves_an_incomplete_directory_and_the_next_ru
 
 
 def test_a_wall_clock_that_jumps_changes_no_latency(served: tuple[str, ...]) -> None:
-    path = run_dir(serve("clock jumps", *served, "backend.max_num_seqs=2"))
+    path = run_dir(serve("clock jumps", *served, "limits.max_num_seqs=2"))
     meta = read_run_meta(path)
     assert meta["ended_at"] < meta["started_at"], "the clock did jump"
     times = load_run(path, "real").requests  # refuses times that are out of order
@@ -179,10 +179,10 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_fits_no_machine(served: tuple[str, ...]) -> None:
-    done = run("real-bench", *served, "backend.num_blocks=1000000000000")
+    done = run("real-bench", *served, "limits.num_blocks=1000000000000")
     line = error_line(done, MACHINE)
     assert "memory" in line
-    assert "backend.num_blocks" in line
+    assert "limits.num_blocks" in line
 
 
 def test_metadata_is_the_last_thing_written(finished: Path) -> None:

@@ -21,7 +21,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
         *SMALL,
         "workload.arrival.inter_arrival_ns=0",
         "backend=vllm",
-        "backend.num_blocks=40",
+        "limits.num_blocks=40",
         f"output.root={root}",
     )
 
@@ -68,5 +68,5 @@ def test_without_operator_tables_only_the_iteration_predictor_works(settings: tu
 
 
 def test_a_block_size_that_vllm_cannot_use(settings: tuple[str, ...], real: Path) -> None:
-    done = run("real-bench", *settings, "backend.block_size=16", "overwrite=true")
+    done = run("real-bench", *settings, "limits.block_size=16", "overwrite=true")
     assert "vLLM refuses these settings" in error_line(done, 2)

@@ -24,9 +24,9 @@ SMALL = (
     "workload.num_decode_tokens_min=null",
     "workload.arrival.kind=fixed_interval",
     "workload.arrival.inter_arrival_ns=1000000",
-    "backend.max_num_seqs=4",
-    "backend.max_num_batched_tokens=32",
-    "backend.num_blocks=64",
+    "limits.max_num_seqs=4",
+    "limits.max_num_batched_tokens=32",
+    "limits.num_blocks=64",
     "vidur.profiling.repeats=2",
     "vidur.profiling.budget_s=10",
 )

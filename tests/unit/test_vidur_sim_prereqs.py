@@ -14,7 +14,7 @@ from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
 from gpu_simulate_test.simulator.real_run import load_real_run
-from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile
+from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile, profile_mismatch
 from gpu_simulate_test.vidur_ext.sim_runner import check_limits, machine_speed, sim_settings
 from tests.support.builders import write_run
 from tests.support.configs import typed_config
@@ -60,13 +60,48 @@ def test_a_profile_of_another_model_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("dtype", "float16"), ("backend", "vllm"), ("attn_implementation", "eager"), ("num_layers", 3)]
+    ("key", "value"), [("dtype", "float16"), ("tensor_parallel", 2), ("num_layers", 3), ("hidden_size", 512)]
 )
-def test_a_profile_of_another_engine_is_refused(tmp_path: Path, key: str, value: object) -> None:
+def test_a_profile_of_another_model_or_data_type_is_refused(tmp_path: Path, key: str, value: object) -> None:
     config = config_of(tmp_path)
     write_bundle(config, **{key: value})
     with pytest.raises(ArtifactError, match=f"profile of another {key}"):
         load_profile(config)
+
+
+def test_a_profile_of_another_engine_is_taken_and_the_difference_is_told(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    write_bundle(config, backend="vllm", attn_implementation="eager", num_threads=1)
+    assert profile_mismatch(config, load_profile(config), None) == [
+        {"what": "engine", "profile": "vllm", "settings": "transformers"},
+        {"what": "attention kernel", "profile": "eager", "settings": "sdpa"},
+    ]
+
+
+def test_of_a_real_run_its_own_engine_counts(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    profiled = {"name": "transformers", "details": {"attn_implementation": "sdpa", "num_threads": 1}}
+    write_bundle(config, engine=profiled, env={"versions": {"transformers": "5.18.0"}})
+    real = {"engine": profiled, "env": {"versions": {"transformers": "5.19.0"}}}
+    assert profile_mismatch(config, load_profile(config), real) == [
+        {"what": "engine version", "profile": "5.18.0", "settings": "5.19.0"}
+    ]
+    assert profile_mismatch(config, load_profile(config), None) == []
+
+
+def test_a_real_run_of_another_data_type_is_not_priced_with_this_profile(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    write_bundle(config)
+    with pytest.raises(ArtifactError, match="profile of another dtype"):
+        load_profile(config, config.limits.model_copy(update={"dtype": "float16"}))
+
+
+def test_a_profile_measured_before_its_dimensions_were_recorded_is_taken(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    path = write_bundle(config)
+    old = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_threads", "num_layers")
+    (path / PROFILE_META).write_text(json.dumps({key: identity(config)[key] for key in old}))
+    assert profile_mismatch(config, load_profile(config), None) == []
 
 
 @pytest.mark.parametrize("missing", ["mlp.csv", "attention.csv", "iteration.csv", "noise.csv", PROFILE_META])
@@ -116,12 +151,12 @@ def test_limits_and_output_lengths_come_from_the_real_run(tmp_path: Path) -> Non
 
 
 def test_without_a_real_run_limits_come_from_the_config(tmp_path: Path) -> None:
-    settings = sim_settings(config_of(tmp_path, "backend.batching=sequential", "backend.num_blocks=77"), None)
+    settings = sim_settings(config_of(tmp_path, "limits.max_num_seqs=1", "limits.num_blocks=77"), None)
     assert (settings.limits.max_num_seqs, settings.limits.num_blocks) == (1, 77)
 
 
 def test_sarathi_serves_admission_leaves_a_hundredth_of_the_blocks_free(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "backend=sarathi", "backend.num_blocks=200")
+    config = config_of(tmp_path, "backend=sarathi", "limits.num_blocks=200")
     settings = sim_settings(config, None)
     assert settings.limits.watermark == 0.01
     check_limits(workload_of([(3000, 168)]), settings)
@@ -141,10 +176,10 @@ def test_a_real_run_that_does_not_say_its_settings_is_refused(tmp_path: Path) ->
 
 
 def test_what_the_scheduler_could_never_finish_is_refused(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "backend.num_blocks=4", "backend.max_num_batched_tokens=32")
+    config = config_of(tmp_path, "limits.num_blocks=4", "limits.max_num_batched_tokens=32")
     with pytest.raises(ConfigError, match="above the KV cache's 64"):
         check_limits(workload_of([(60, 5)]), sim_settings(config, None))
-    vllm = config_of(tmp_path, "backend.max_num_batched_tokens=32", "vidur/scheduler=vllm")
+    vllm = config_of(tmp_path, "limits.max_num_batched_tokens=32", "vidur/scheduler=vllm")
     with pytest.raises(ConfigError, match="does not split prompts"):
         check_limits(workload_of([(60, 5)]), sim_settings(vllm, None))
 

@@ -248,7 +248,7 @@ def test_more_requests_than_prompts_start_again_with_their_own_ids(tmp_path: Pat
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        (["backend.num_blocks=4"], "KV cache's 4 blocks"),
+        (["limits.num_blocks=4"], "KV cache's 4 blocks"),
         (["workload.num_decode_tokens=5000"], "model's limit of 4096"),
     ],
 )

@@ -206,7 +206,20 @@ def of_vidurs_loop(sim: Run) -> list[Finding]:
 
 def of_the_profile(sim: Run) -> list[Finding]:
     """What the simulated run says of the profile it was priced with: range covered, error on what was held out."""
-    return [_in_range(sim), _held_out(sim)]
+    return [*_of_its_engine(sim), _in_range(sim), _held_out(sim)]
+
+
+def _of_its_engine(sim: Run) -> list[Finding]:
+    """Whether the profile is of the engine that the simulation stands for, where the run says."""
+    name, differing = "profile", sim.meta.get("profile_mismatch")
+    if differing is None:
+        return []
+    if not differing:
+        return [Finding(name, True, sim="the same engine", detail="engine, attention kernel, threads, as far as known")]
+    detail = "; ".join(f"{one['what']} {one['profile']}, simulated for {one['settings']}" for one in differing)
+    return [
+        Finding(name, False, sim=", ".join(str(one["what"]) for one in differing), detail=f"measured with {detail}")
+    ]
 
 
 def _in_range(sim: Run) -> Finding:

@@ -28,6 +28,7 @@ NAMES = (  # every gate, in the order in which they are listed
     "tokens in a batch",
     "preemptions",
     "simulated loop",
+    "profile",
     "profiled range",
     "predictor",
     "repeats",

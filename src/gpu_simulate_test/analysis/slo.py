@@ -1,7 +1,6 @@
 """Service-level objectives: how many requests meet them, in reality and in the simulation."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataF
         ``sim_high`` (95 % of the simulations with noise lie between), ``n_repeats``, ``floor`` (half-width, see
         `gpu_simulate_test.analysis.floor.floor_of`). A figure that is not known is NaN.
     """
-    limits = {name.removesuffix("_ms"): limit for name, limit in asdict(slo).items() if limit is not None}
+    limits = {name.removesuffix("_ms"): limit for name, limit in slo.model_dump().items() if limit is not None}
     if not limits:
         return pd.DataFrame()
     per_repeat = np.array([_levels(run, limits) for run in repeats])

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpu_simulate_test import __version__
 from gpu_simulate_test.cli.arguments import Arguments, parse_arguments
 from gpu_simulate_test.cli.composition import needs_check, sweeps
+from gpu_simulate_test.config.base import validated
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import STAGES, HydraRecord, StageConfig
@@ -74,6 +75,8 @@ def _run_hydra(stage: str, run: Callable[[Any, HydraRecord], Path]) -> int:
     codes = ExitCodes()
     try:
         arguments = parse_arguments(sys.argv[1:], STAGES[stage])
+        for line in arguments.renamed:
+            print(line, file=sys.stderr)
         if arguments.version:
             print(f"gpu-simulate-test {__version__}, Hydra {hydra.__version__}")
             return 0
@@ -171,7 +174,7 @@ def _run_job(stage: str, config: DictConfig, run: Callable[[Any, HydraRecord], P
         return _report(_one_line(error), ConfigError.exit_code)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            return _report("out of memory; lower backend.num_blocks or take a smaller model", MachineError.exit_code)
+            return _report("out of memory; lower limits.num_blocks or take a smaller model", MachineError.exit_code)
         return _bug()
     except OSError as error:
         if error.errno not in _DISK_FULL:
@@ -198,13 +201,14 @@ def typed_config(stage: str, config: DictConfig) -> StageConfig:
     Raises
     ------
     OmegaConfBaseException
-        A value of the wrong type, or a missing one.
+        A missing value.
     ConfigError
-        A value out of range.
+        A value of the wrong type or out of range.
     """
-    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(STAGES[stage]), config))
-    assert isinstance(typed, StageConfig)
-    return typed
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    return validated(STAGES[stage], {str(key): value for key, value in plain.items()})
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -9,6 +9,8 @@ from typing import Any, NoReturn, get_type_hints
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from gpu_simulate_test.config.base import fields_of
+from gpu_simulate_test.config.renamed import renewed
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ConfigError
 
@@ -39,6 +41,7 @@ class Arguments:
     multirun: bool
     config_dir: str | None
     version: bool
+    renamed: list[str]
 
 
 def not_accepted(what: str) -> ConfigError:
@@ -95,6 +98,7 @@ def parse_arguments(arguments: list[str], config: type[StageConfig]) -> Argument
         raise ConfigError(f"unknown flag: {unknown[0]}; see --help")
     if parsed.resolve and not (parsed.cfg or parsed.help):
         raise ConfigError("--resolve needs --cfg or --help")
+    overrides, renamed = _renewed(overrides)
     given = {name.replace("_", "-"): value for name, value in vars(parsed).items() if value not in (None, False)}
     multirun = parsed.multirun or any(map(_MULTIRUN.fullmatch, overrides))
     return Arguments(
@@ -103,7 +107,14 @@ def parse_arguments(arguments: list[str], config: type[StageConfig]) -> Argument
         multirun=multirun,
         config_dir=parsed.config_dir,
         version=parsed.version,
+        renamed=renamed,
     )
+
+
+def _renewed(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Overrides by their present names, and what to say of those that were renamed."""
+    pairs = [renewed(override) for override in overrides]
+    return [new for new, _ in pairs if new is not None], [said for _, said in pairs if said is not None]
 
 
 def _outputs(overrides: list[str]) -> list[str]:
@@ -118,12 +129,12 @@ def literal(overrides: list[str], config: type[Any], *, multirun: bool) -> list[
     A value in quotes, ``null`` where it is allowed and ``${...}`` keep their meaning. With `multirun` a comma outside
     of quotes separates values, without the blanks after it; without, it is text.
     """
-    hints = dict(_hints(config)) | {f"hydra.{key}": hint for key, hint in _hints(HydraConf)}
+    hints = {key: field.annotation for key, field in fields_of(config)} | dict(_hints(HydraConf, "hydra."))
     return [_literal(override, hints, multirun) for override in overrides]
 
 
-def _hints(config: type[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The type of every setting below `config`, by its dotted key."""
+def _hints(config: type[Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """The type of every setting of Hydra's below `config`, by its dotted key."""
     for name, hint in get_type_hints(config).items():
         if is_dataclass(hint):
             yield from _hints(hint, f"{prefix}{name}.")  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """``compare-runs``: how far the simulation is from the real run."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
@@ -10,7 +9,7 @@ from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
 from gpu_simulate_test.errors import GateError
 
 # Overrides that name a workload; without one, the newest pair of any workload is compared.
-_OF_THE_RUNS = ("model", "hardware", "workload", "backend")
+_OF_THE_RUNS = ("model", "hardware", "workload", "backend", "limits", "profile")
 _NAMING = ("experiment", "model", "workload")
 
 
@@ -32,7 +31,7 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     real, sim = find_pair(root, given_real, given_sim, wanted)
     ids = [str(read_run_meta(one).get("run_id", one.name)) for one in (real, sim)]
     ended = [str(read_run_meta(one).get("ended_at")) for one in (real, sim)]
-    settings = {"mismatch": config.allow_mismatch, "tolerance": config.tolerance, "slo": asdict(config.slo)}
+    settings = {"mismatch": config.allow_mismatch, "tolerance": config.tolerance, "slo": config.slo.model_dump()}
     path = root / "comparisons" / stable_id("compare", {"runs": ids, "ended": ended, **settings})
     report = (path / "report.html").absolute()
     if config.gate and not config.overwrite and is_finished(path):  # a verdict stands, however often it is asked for
@@ -56,7 +55,7 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
             real_run_dir=str(real.absolute()),
             sim_run_dir=str(sim.absolute()),
             verdict=assessment.verdict,
-            params=asdict(config) | served,
+            params=config.model_dump() | served,
         )
     print(comparison_table(assessment.comparison), file=sys.stderr)
     print(f"report: {report}", file=sys.stderr)

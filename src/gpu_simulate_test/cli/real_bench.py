@@ -1,7 +1,6 @@
 """``real-bench``: serve the workload with a real engine and time every token."""
 
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
@@ -20,7 +19,7 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
 
     recorded = read_run(config) if config.backend.name == "recorded" else None  # what is wrong with it comes first
     workload = load_workload(workload_path(config), config.model.id)
-    identity = {key: asdict(config)[key] for key in ("model", "hardware", "backend")}
+    identity = config.model_dump(include={"model", "hardware", "backend", "limits"})
     identity["model"].pop("path")
     if recorded is not None:  # by what is in the file, wherever it lies
         identity["backend"]["requests"] = file_sha256(Path(config.backend.requests or ""))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
 from gpu_simulate_test.config.schema import HydraRecord, VidurProfileConfig
+from gpu_simulate_test.errors import ConfigError
 
 
 def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
@@ -16,8 +17,10 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.vidur_ext.profile_runner import KEPT, profile
     from gpu_simulate_test.vidur_ext.profiling_root import check_owner
 
-    recorded = config.backend.name == "recorded"
-    workload = None if recorded else load_workload(workload_path(config), config.model.id)
+    measuring = config.profile.source == "measured"
+    if measuring and config.backend.name == "recorded":
+        raise ConfigError("backend=recorded serves nothing that could be measured; choose another profile or backend")
+    workload = load_workload(workload_path(config), config.model.id) if measuring else None
     root = Path(config.vidur.profiling.root)
     check_owner(root, config)
     with open_run_dir(root, config, record, keep=KEPT) as target:

@@ -1,6 +1,5 @@
 """``vidur-sim``: simulate the workload with Vidur and our predictor."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
@@ -16,12 +15,14 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 
     workload = load_workload(workload_path(config), config.model.id)
-    profile = load_profile(config)
+    if not config.real_run_dir:
+        load_profile(config)  # that it is missing is said before Vidur is imported
 
     from gpu_simulate_test.simulator.real_run import load_real_run
     from gpu_simulate_test.vidur_ext.sim_runner import vidur_sim
 
     real = load_real_run(Path(config.real_run_dir), workload) if config.real_run_dir else None
+    profile = load_profile(config, real.limits if real else None)
     identity = {
         "workload": workload.sha256,
         "profile": file_sha256(profile.path / PROFILE_META),
@@ -29,7 +30,7 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         "predictor": config.vidur.predictor.name,
         "loop": config.vidur.loop.name,
         "samples": config.vidur.samples,
-        "backend": asdict(config.backend),
+        "limits": config.limits.model_dump() if real is None else None,
         "real": [real.limits.model_dump(), real.num_decode_actual.tolist(), real.reference_ns] if real else None,
         "match_speed": config.match_speed,
     }

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-_Count = Annotated[int, Field(ge=1, le=10**15)]
-_Degree = Annotated[int, Field(ge=1, le=1024)]
+from gpu_simulate_test.config.base import Float, Int, Settings
+
+_Count = Annotated[Int, Field(ge=1, le=10**15)]
+_Degree = Annotated[Int, Field(ge=1, le=1024)]
 
 SARATHI_WATERMARK = 0.01  # Sarathi-Serve's own constant
 
@@ -18,16 +20,14 @@ _OLD_NAMES = {
 }
 
 
-class EngineLimits(BaseModel):
+class EngineLimits(Settings):
     """Limits of an engine, of which its batches are a consequence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_num_seqs: _Count = Field(description="requests in one batch; 1 serves them one after another")
     max_num_batched_tokens: _Count = Field(description="tokens in one batch, decode first, prompts split to fit")
     block_size: _Count = Field(description="tokens in a KV-cache block")
     num_blocks: _Count = Field(description="KV-cache blocks")
-    watermark: float = Field(default=0.0, ge=0, lt=1, description="share of the KV blocks that admission leaves free")
+    watermark: Float = Field(default=0.0, ge=0, lt=1, description="share of the KV blocks that admission leaves free")
     enable_prefix_caching: bool = Field(
         default=False, description="a preempted request keeps what of its cache is not given away"
     )

@@ -1,12 +1,12 @@
 """OmegaConf resolvers used by the config tree. None of them runs code from a file."""
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from gpu_simulate_test.config.paths import PACKAGE_DIR, project_root
 
 
 def register_resolvers() -> None:
-    """Make ``${gsim.project:...}``, ``${gsim.package:...}`` and ``${gsim.models:...}`` available."""
+    """Make ``${gsim.project:...}`` and the like available."""
     OmegaConf.register_new_resolver("gsim.project", lambda path: str(project_root() / path), replace=True)
     OmegaConf.register_new_resolver("gsim.package", lambda path: str(PACKAGE_DIR / path), replace=True)
     OmegaConf.register_new_resolver(
@@ -14,3 +14,14 @@ def register_resolvers() -> None:
         lambda path: str((project_root() / "models" / path).absolute()),
         replace=True,
     )
+    OmegaConf.register_new_resolver("gsim.settings", _settings, replace=True)
+
+
+def _settings(stage: str, *, _root_: DictConfig) -> str:
+    """The settings of a stage as composed, for the template of ``--help``."""
+    from gpu_simulate_test.config.reference import settings_text
+
+    composed = OmegaConf.to_container(_root_, resolve=False)
+    assert isinstance(composed, dict)
+    told = settings_text(stage, {str(key): value for key, value in composed.items()})
+    return told.replace("$", "$$")  # the template's own sign

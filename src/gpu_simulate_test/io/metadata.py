@@ -72,6 +72,10 @@ REAL = {
 VIDUR = {
     **_WORKLOAD_OF_RUN,
     "profiling_root": Key("where the profile lies"),
+    "profile_mismatch": Key(
+        "a list of `what`, `profile`, `settings`: engine, engine version, attention kernel or threads where the "
+        "profile's are not those of the real run or of the settings"
+    ),
     "profile_held_out": Key("the profile's `held_out`"),
     "real_run_dir": Key("the real run whose settings and output lengths were taken, or null"),
     "settings": Key("`model_id`, `device`, `network_device`, `scheduler`, and [`limits`](#limits)"),
@@ -106,15 +110,33 @@ ENGINE = {
         always=False,
     ),
 }
+_LATER = "not in older profiles"
 PROFILE = {
     **_SCHEMA,
-    "model_id": Key("what the profile is valid for, as the next six"),
+    "model_id": Key("what the profile is valid for, as all to `tie_word_embeddings`; any other is refused"),
     "device": Key("Vidur's name of it"),
-    "backend": Key("name of the engine"),
     "dtype": Key("of weights and KV cache"),
+    **{
+        name: Key(f"see [limits](#limits); {_LATER}", always=False) for name in ("tensor_parallel", "pipeline_parallel")
+    },
+    "num_layers": Key("of the model"),
+    **{
+        name: Key(f"of the model; {_LATER}", always=False)
+        for name in (
+            "num_q_heads",
+            "num_kv_heads",
+            "head_dim",
+            "hidden_size",
+            "intermediate_size",
+            "vocab_size",
+            "tie_word_embeddings",
+        )
+    },
+    "backend": Key(
+        "name of the engine; where the simulated one differs in this or the next two, it is told and flagged"
+    ),
     "attn_implementation": Key("the engine's attention kernel"),
     "num_threads": Key("of the CPU; null: as the engine chose"),
-    "num_layers": Key("of the model"),
     **_CODE,
     "rows": Key("of each table: one that has others is refused"),
     **{name: Key(f"{key.doc}; not of a recorded profile", always=False) for name, key in _TIMES.items()},

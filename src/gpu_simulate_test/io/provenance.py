@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -93,6 +92,6 @@ def workload_meta(workload_id: str, config: StageConfig, record: HydraRecord) ->
 
 def _settings(config: StageConfig, record: HydraRecord) -> dict[str, Any]:
     return {
-        "params": asdict(config),
+        "params": config.model_dump(),
         "hydra": {"config_path": record.config_path, "config_name": record.config_name},
     }

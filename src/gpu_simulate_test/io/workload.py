@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def workload_path(config: StageConfig) -> Path:
     """
     if config.workload.workload_dir is not None:
         return Path(config.workload.workload_dir)
-    identity = asdict(config.workload)
+    identity = config.workload.model_dump()
     del identity["workload_dir"]
     for key in ("prompts", "trace"):
         if config.workload.source == key:

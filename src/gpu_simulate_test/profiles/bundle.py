@@ -21,8 +21,18 @@ from gpu_simulate_test.latency.kernels import Kernels
 
 PROFILE_META = "profile_meta.json"
 
+_MODEL = (
+    "num_layers",
+    "num_q_heads",
+    "num_kv_heads",
+    "head_dim",
+    "hidden_size",
+    "intermediate_size",
+    "vocab_size",
+    "tie_word_embeddings",
+)
 # What a profile is valid for: the simulated settings must be the profiled ones.
-IDENTITY = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_threads", "num_layers")
+IDENTITY = ("model_id", "device", "dtype", "tensor_parallel", "pipeline_parallel", *_MODEL)
 
 
 def bundle_dir(root: Path, device: str, model_id: str) -> Path:
@@ -31,16 +41,32 @@ def bundle_dir(root: Path, device: str, model_id: str) -> Path:
 
 
 def identity(config: StageConfig) -> dict[str, Any]:
-    """The identity that a profile made with `config` has."""
+    """What a profile made with `config` says of itself: `IDENTITY`, and what should be alike, see `served`."""
     return {
         "model_id": config.model.id,
         "device": config.hardware.vidur_device,
+        **{key: getattr(config.limits, key) for key in ("dtype", "tensor_parallel", "pipeline_parallel")},
+        **{key: getattr(config.model, key) for key in _MODEL},
         "backend": config.backend.name,
-        "dtype": config.hardware.dtype,
         "attn_implementation": config.backend.attn_implementation,
         "num_threads": config.backend.num_threads,
-        "num_layers": config.model.num_layers,
     }
+
+
+def served(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Engine, its version, attention kernel and threads, as far as the metadata of a profile or a real run say."""
+    engine = meta.get("engine") or {}
+    details = engine.get("details") or {}
+    name = engine.get("name") or meta.get("backend")
+    versions = (meta.get("env") or {}).get("versions") or {}
+    attention = details.get("attn_implementation") or details.get("attention_backend", "").lower()
+    found = {
+        "engine": name,
+        "engine version": details.get(name) or versions.get(name),
+        "attention kernel": attention or meta.get("attn_implementation"),
+        "threads": details.get("num_threads", meta.get("num_threads")),
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)

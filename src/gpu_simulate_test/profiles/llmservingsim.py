@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from gpu_simulate_test.config.schema import VidurProfileConfig
+from gpu_simulate_test.config.schema import LlmServingSimProfile, VidurProfileConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.profile_tables import ATTENTION, KERNELS, MLP
 from gpu_simulate_test.io.provenance import now
@@ -49,18 +49,19 @@ _SKEW = {
 
 
 def fill(config: VidurProfileConfig) -> Contents:
-    """Read the kernel tables of ``backend.profile``.
+    """Read the kernel tables of ``profile.folder``.
 
     Raises
     ------
     ConfigError
-        ``backend.profile`` is missing.
+        ``profile.folder`` is missing.
     ArtifactError
         See `read_recorded_profile`.
     """
-    if config.backend.profile is None:
-        raise ConfigError("backend.profile is missing: name the folder of kernel tables")
-    source = Path(config.backend.profile)
+    assert isinstance(config.profile, LlmServingSimProfile)
+    if config.profile.folder is None:
+        raise ConfigError("profile.folder is missing: name the folder of kernel tables")
+    source = Path(config.profile.folder)
     mlp, attention, kernels = read_recorded_profile(source)
     tables = {MLP: mlp, ATTENTION: attention} | {table: getattr(kernels, name) for name, table in KERNELS.items()}
     meta = {

@@ -1,6 +1,5 @@
 """A run that was recorded elsewhere, taken in as a real run."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.Da
     backend = config.backend
     assert backend.requests is not None  # `read_run` has read it
     source = Path(backend.requests)
-    unscaled = replace(config.workload, trace_time_scale=1.0, trace_length_scale=1.0)
+    unscaled = config.workload.model_copy(update={"trace_time_scale": 1.0, "trace_length_scale": 1.0})
     recorded, _ = select(recorded, unscaled, config.model.max_position_embeddings, source)
     asked = workload.lengths[list(LENGTHS)].assign(arrival_time_ns=workload.arrival_time_ns)
     timed = "arrival_time_ns" in recorded

@@ -48,12 +48,12 @@ def load_requests(workload: Workload, config: RealBenchConfig) -> list[EngineReq
     prompts = [token_ids(prompt) or [] for prompt in read_prompts(workload.path / PROMPTS)]
     if [len(ids) for ids in prompts] != prefill:
         raise ArtifactError(f"prompts and lengths disagree: {workload.path}; run workload-spec again")
-    limit = min(config.model.max_position_embeddings, config.backend.num_blocks * config.backend.block_size)
+    limit = min(config.model.max_position_embeddings, config.limits.kv_tokens)
     for name, inputs, outputs in zip(names, prefill, decode, strict=True):
         if inputs + outputs > limit:
             raise ConfigError(
                 f"{name} needs {inputs + outputs} tokens, above the model's or the KV cache's limit of "
-                f"{limit}; raise backend.num_blocks or shorten the workload"
+                f"{limit}; raise limits.num_blocks or shorten the workload"
             )
     return [
         EngineRequest(index, ids, outputs, config.backend.ignore_eos)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ class RealRun:
     """What the simulation takes from a real run of the same workload."""
 
     path: Path
+    meta: dict[str, Any]
     limits: EngineLimits
     num_decode_actual: np.ndarray
     presence: tuple[np.ndarray, np.ndarray]  # arrivals and completions of the requests that completed, ns
@@ -62,7 +64,8 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     done = requests[requests["status"] == "ok"]
     ends = done["completion_time_ns"] if "completion_time_ns" in done else done["first_token_time_ns"]
     presence = done["arrival_time_ns"].to_numpy(), ends.to_numpy(dtype=np.int64)
-    return RealRun(path, limits, actual.to_numpy(), presence, float(np.mean(bursts)) if bursts else None, iterations)
+    burst = float(np.mean(bursts)) if bursts else None
+    return RealRun(path, meta, limits, actual.to_numpy(), presence, burst, iterations)
 
 
 def predicted_iterations(iterations: pd.DataFrame, latency: LatencyModel, cover: Cover) -> pd.DataFrame:

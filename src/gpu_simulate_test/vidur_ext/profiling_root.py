@@ -1,10 +1,13 @@
 """The profiling root: whose profile it holds, checked before anything is simulated from it or written over it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.profiles.bundle import IDENTITY, PROFILE_META, Profile, bundle_dir, identity, read_bundle
+from gpu_simulate_test.profiles.bundle import IDENTITY, PROFILE_META, Profile, bundle_dir, identity, read_bundle, served
 
 
 def check_owner(root: Path, config: StageConfig) -> None:
@@ -21,16 +24,23 @@ def check_owner(root: Path, config: StageConfig) -> None:
             raise ConfigError(f"root holds another profile: {meta.parent}; choose another vidur.profiling.root")
 
 
-def load_profile(config: StageConfig) -> Profile:
+def load_profile(config: StageConfig, limits: EngineLimits | None = None) -> Profile:
     """Read the bundle that the settings name and check that it is theirs.
+
+    Parameters
+    ----------
+    limits : EngineLimits, optional
+        Those of the real run, where there is one: its data type and parallelism are then the ones to be met.
 
     Raises
     ------
     ArtifactError
-        Missing, incomplete, malformed, or of another model, device or engine.
+        Missing, incomplete, malformed, or of another model, device, data type or parallelism.
     """
     root = Path(config.vidur.profiling.root)
     wanted = identity(config)
+    if limits is not None:
+        wanted |= {key: getattr(limits, key) for key in ("dtype", "tensor_parallel", "pipeline_parallel")}
     path = bundle_dir(root, wanted["device"], wanted["model_id"])
     if not path.is_dir():
         others = sorted(str(meta.parent.relative_to(root)) for meta in root.glob(f"**/{PROFILE_META}"))
@@ -40,9 +50,28 @@ def load_profile(config: StageConfig) -> Profile:
         )
     profile = read_bundle(path)
     for key in IDENTITY:
-        if profile.meta.get(key) != wanted[key]:
+        if profile.meta.get(key, wanted[key]) != wanted[key]:  # older profiles say less
             raise ArtifactError(
-                f"profile of another {key}: {path}: it has {profile.meta.get(key)}, the settings say {wanted[key]}; "
+                f"profile of another {key}: {path}: it has {profile.meta[key]}, the settings say {wanted[key]}; "
                 "run vidur-profile for these settings"
             )
     return profile
+
+
+def profile_mismatch(
+    config: StageConfig, profile: Profile, real_meta: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """What should be alike and is not: engine and its version, attention kernel, threads.
+
+    Parameters
+    ----------
+    real_meta : mapping or None
+        Metadata of the real run whose engine the simulation stands for, if any; it goes before the settings.
+    """
+    ours = served(identity(config) if real_meta is None else real_meta)
+    theirs = served(profile.meta)
+    return [
+        {"what": key, "profile": theirs[key], "settings": value}
+        for key, value in ours.items()
+        if key in theirs and theirs[key] != value
+    ]

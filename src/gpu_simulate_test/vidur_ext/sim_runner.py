@@ -25,6 +25,7 @@ from gpu_simulate_test.simulator.run_files import BACKEND, Totals, write_simulat
 from gpu_simulate_test.simulator.samples import Samples
 from gpu_simulate_test.timeline import Floats
 from gpu_simulate_test.vidur_ext.device_config import register_device
+from gpu_simulate_test.vidur_ext.profiling_root import profile_mismatch
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.simulation import Loop
 from gpu_simulate_test.vidur_ext.stock_predictor import train_stock
@@ -73,12 +74,15 @@ def check_limits(workload: Workload, settings: SimSettings) -> None:
     total = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
     capacity = (limits.num_blocks - limits.watermark_blocks) * limits.block_size
     if total > capacity:
-        raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise backend.num_blocks")
+        raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise limits.num_blocks")
+    for key in ("tensor_parallel", "pipeline_parallel"):
+        if (degree := getattr(limits, key)) != 1:
+            raise ConfigError(f"limits.{key}={degree}: one GPU is simulated; set it to 1")
     longest = int(lengths["num_prefill_tokens"].max())
     if settings.scheduler == "vllm" and longest > limits.max_num_batched_tokens:
         raise ConfigError(
             f"a prompt of {longest} tokens is above the token budget of {limits.max_num_batched_tokens}, and "
-            "vidur/scheduler=vllm does not split prompts; raise backend.max_num_batched_tokens"
+            "vidur/scheduler=vllm does not split prompts; raise limits.max_num_batched_tokens"
         )
 
 
@@ -110,6 +114,9 @@ def vidur_sim(
     if totals.outside:
         log.warning("%.1f %% of the simulated engine time lies outside the profiled range", 100 * totals.outside)
     lines = _summary(config, run.name, settings, workload, totals, real, speed, loop)
+    mismatch = profile_mismatch(config, profile, real.meta if real else None)
+    for one in mismatch:
+        lines.append(f"- profile of another {one['what']}: measured with {one['profile']}, this is {one['settings']}")
     lines += latency_lines(totals.latencies, sampled)
     if predictors.noise is None:
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
@@ -120,6 +127,7 @@ def vidur_sim(
         workload_dir=str(workload.path.absolute()),
         workload_sha256=workload.sha256,
         profiling_root=str(Path(config.vidur.profiling.root).absolute()),
+        profile_mismatch=mismatch,
         profile_held_out=profile.meta.get("held_out"),
         real_run_dir=str(real.path.absolute()) if real else None,
         settings=settings.record(),

@@ -111,13 +111,13 @@ def _texts(config: StageConfig, prompts: list[dict[str, Any]]) -> _Requests:
 def _check_limits(config: StageConfig, prompt_ids: list[str], totals: np.ndarray) -> None:
     limits = {
         f"the model's limit of {config.model.max_position_embeddings} tokens": config.model.max_position_embeddings,
-        f"the KV cache's {config.backend.num_blocks} blocks of {config.backend.block_size} tokens": (
-            config.backend.num_blocks * config.backend.block_size
+        f"the KV cache's {config.limits.num_blocks} blocks of {config.limits.block_size} tokens": (
+            config.limits.kv_tokens
         ),
     }
     advice = "shorten the prompt or lower workload.num_decode_tokens"
     if config.workload.source == "trace":
-        advice = "raise backend.num_blocks or lower workload.trace_length_scale"
+        advice = "raise limits.num_blocks or lower workload.trace_length_scale"
     for name, limit in limits.items():
         over = np.flatnonzero(totals > limit)
         if over.size:

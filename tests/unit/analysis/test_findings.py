@@ -70,5 +70,5 @@ def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     listed = [name.strip() for row in rows for name in row.split(",") if not row.startswith("---")]
     assert listed == list(NAMES)
     loop = {"name": "core", "checked": 1, "difference": None}
-    real, sim = pair(tmp_path, {"arrivals_recorded": False}, {"loop": loop})
+    real, sim = pair(tmp_path, {"arrivals_recorded": False}, {"loop": loop, "profile_mismatch": []})
     assert assess([real], sim).gates["gate"].tolist() == list(NAMES), "and a comparison can have all of them"

@@ -207,7 +207,7 @@ def test_a_recorded_run_without_first_tokens_goes_all_the_way(tmp_path: Path) ->
     assert requests["first_token_time_ns"].tolist() == requests["ttft_ns"].tolist() == [""] * 4
     assert requests["completion_time_ns"].tolist() == ["50000000", "270000000", "560000000", ""]
     assert "TTFT not recorded: of 3 requests" in (real / "summary.md").read_text(encoding="utf-8")
-    stage(vidur_profile, *common, f"backend.profile={write_profile(tmp_path / 'profile')}")
+    stage(vidur_profile, *common, f"profile.folder={write_profile(tmp_path / 'profile')}")
     sim = stage(vidur_sim, *common, f"real_run_dir={real}")
     found = compare_runs(real, sim, RunDir(tmp_path / "out"))
     assert found.comparison.unjudged.keys() == {"ttft", "tbt", "tpot"}

@@ -27,7 +27,7 @@ def options() -> list[str]:
 # What only the user can know.
 NEEDED = {
     "workload=trace": ["workload.trace=requests.jsonl"],
-    "backend=recorded": ["backend.max_num_seqs=8", "backend.max_num_batched_tokens=64", "backend.num_blocks=100"],
+    "backend=recorded": ["limits.max_num_seqs=8", "limits.max_num_batched_tokens=64", "limits.num_blocks=100"],
 }
 
 

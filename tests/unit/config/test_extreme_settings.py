@@ -1,10 +1,10 @@
 """A number of the settings is within its stated range, or refused in one line; none becomes another."""
 
-import dataclasses
 import math
+import re
 import warnings
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpu_simulate_test.cli import workload_spec
 from gpu_simulate_test.cli.app import typed_config as typed_config_of
+from gpu_simulate_test.config.base import fields_of
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import STAGES, HydraRecord
@@ -43,12 +44,10 @@ TRACE = "arrived_at,num_prefill_tokens,num_decode_tokens\n0,5,44\n1,6,5\n1e6,7,8
 
 def numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
     """Numeric settings by their names, and their values."""
-    for field in dataclasses.fields(config):
-        value, key = getattr(config, field.name), f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(value):
-            yield from numbers(value, f"{key}.")
-        elif {"int", "float"} & set(str(field.type).replace("<class '", "").replace("'>", "").split(" | ")):
-            yield key, math.nan if value is None else value
+    for key, field in fields_of(type(config)):
+        if {"int", "float"} & set(re.findall(r"\w+", str(field.annotation))) and "dict" not in str(field.annotation):
+            value = reduce(lambda node, part: getattr(node, part, None), key.split("."), config)
+            yield prefix + key, math.nan if value is None else value
 
 
 @cache

@@ -103,7 +103,7 @@ def stage(command: ModuleType, root: Path, source: Path, *more: str) -> Path:
     config = typed_config(
         command.__name__.rpartition(".")[2],
         *("experiment=cpu_demo", "backend=recorded", "workload=trace"),
-        *("backend.max_num_seqs=128", "backend.max_num_batched_tokens=2048", "backend.num_blocks=30000"),
+        *("limits.max_num_seqs=128", "limits.max_num_batched_tokens=2048", "limits.num_blocks=30000"),
         *(f"output.root={root}", f"workload.trace={source}", *more),
     )
     path: Path = command.run(config, HydraRecord("test", "", []))

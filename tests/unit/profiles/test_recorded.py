@@ -129,7 +129,7 @@ def test_a_mixture_of_experts_is_refused_by_name(tmp_path: Path) -> None:
 def overrides(root: Path, requests: Path, *more: str) -> list[str]:
     return [
         *("model=llama_3_1_8b", "hardware=rtx_pro_6000", "backend=recorded", "workload=trace"),
-        *("backend.max_num_seqs=128", "backend.max_num_batched_tokens=2048", "backend.num_blocks=30000"),
+        *("limits.max_num_seqs=128", "limits.max_num_batched_tokens=2048", "limits.num_blocks=30000"),
         *(f"output.root={root}", f"workload.trace={requests}", *more),
     ]
 
@@ -145,7 +145,7 @@ def run_all(root: Path, requests: Path, profile: Path) -> tuple[Path, Path]:
     common = overrides(root, requests)
     stage(workload_spec, *common)
     real = stage(real_bench, *common)
-    stage(vidur_profile, *common, f"backend.profile={profile}")
+    stage(vidur_profile, *common, f"profile.folder={profile}")
     sim = stage(vidur_sim, *common, f"real_run_dir={real}")
     return real, sim
 

@@ -48,7 +48,7 @@ def test_an_engine_served_with_bursts_is_predicted_as_it_is(tmp_path: Path) -> N
 
 def test_a_folder_of_kernels_is_predicted_as_its_tables_say(tmp_path: Path) -> None:
     folder = write_profile(tmp_path / "profile")
-    settings = overrides(tmp_path, tmp_path / "none", f"backend.profile={folder}")
+    settings = overrides(tmp_path, tmp_path / "none", f"profile.folder={folder}")
     predictors, _ = written(tmp_path / "root", llmservingsim.fill(typed_config("vidur_profile", *settings)), *settings)
     for batch in BATCHES:
         assert predictors.iterations.step_ns(batch, 0.0) == pytest.approx(model_of(folder).step_ns(batch, 0.0))

@@ -172,16 +172,16 @@ def test_its_real_engine_serves_a_replay_over_zeromq(stand_in: Any, tmp_path: Pa
     from gpu_simulate_test.real_bench.backends import sarathi_backend
 
     overrides = (
-        "backend.max_num_seqs=6",
-        "backend.max_num_batched_tokens=64",
-        "backend.num_blocks=200",
+        "limits.max_num_seqs=6",
+        "limits.max_num_batched_tokens=64",
+        "limits.num_blocks=200",
         "hardware.dtype=float16",
     )
     config = typed_config("real_bench", "experiment=cpu_demo", "backend=sarathi", *overrides)
     sarathi_backend.start_ray()
     engine = sarathi_backend.SarathiEngine(
         stand_in.StandInEngine(
-            sarathi_backend.system_config(config.backend, config.model, config.hardware, tmp_path), num_blocks=200
+            sarathi_backend.system_config(config.backend, config.limits, config.model, tmp_path), num_blocks=200
         ),
         config.hardware,
         MonotonicClock(),

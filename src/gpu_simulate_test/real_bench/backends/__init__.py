@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
+from gpu_simulate_test.config.limits import SARATHI_WATERMARK, EngineLimits
 from gpu_simulate_test.config.schema import BackendConfig, EngineStageConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, ProfilableEngine
-from gpu_simulate_test.errors import MachineError
+from gpu_simulate_test.errors import ConfigError, MachineError
 from gpu_simulate_test.real_bench.guard import GuardedEngine
 
 log = logging.getLogger(__name__)
@@ -27,21 +28,24 @@ _INSTALL = {
 def running_engine(config: EngineStageConfig, clock: Clock) -> Iterator[GuardedEngine]:
     """The engine that the settings name, under guard, and freed in the end; see `create_engine`."""
     log.info("starting %s on %s", config.backend.name, config.hardware.name)
-    engine = create_engine(config.backend, config.model, config.hardware, clock)
+    engine = create_engine(config.backend, config.limits, config.model, config.hardware, clock)
     with closing(GuardedEngine(engine, clock, config.request_timeout_s)) as guarded:
         yield guarded
 
 
 def create_engine(
-    backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock
+    backend: BackendConfig, limits: EngineLimits, model: ModelConfig, hardware: HardwareConfig, clock: Clock
 ) -> ProfilableEngine:
     """Start the engine that `backend` names.
 
     Raises
     ------
+    ConfigError
+        A limit that no engine here can be told.
     MachineError
         The engine, in a version we drive, the device or the model's files are not on this machine.
     """
+    _check_limits(backend, limits)
     _check_versions(backend.name)
     try:
         module = importlib.import_module(f"{_PACKAGE}.{backend.name}_backend")
@@ -49,8 +53,20 @@ def create_engine(
         raise MachineError(
             f"backend={backend.name} needs {error.name}, which is not installed; {_INSTALL[backend.name]}"
         ) from error
-    engine: ProfilableEngine = module.create(backend, model, hardware, clock)
+    engine: ProfilableEngine = module.create(backend, limits, model, hardware, clock)
     return engine
+
+
+def _check_limits(backend: BackendConfig, limits: EngineLimits) -> None:
+    fixed = {
+        "tensor_parallel": 1,
+        "pipeline_parallel": 1,
+        "enable_prefix_caching": False,
+        "watermark": SARATHI_WATERMARK if backend.name == "sarathi" else 0.0,
+    }
+    for key, value in fixed.items():
+        if getattr(limits, key) != value:
+            raise ConfigError(f"limits.{key}={getattr(limits, key)}: backend={backend.name} serves with {value} alone")
 
 
 def _check_versions(name: str) -> None:

@@ -48,7 +48,9 @@ _POLL_S = 1  # how often a worker that does not answer is asked whether it lives
 _STEP_LIMIT_S = 600  # kernels compile at their first call
 
 
-def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "SarathiEngine":
+def create(
+    backend: BackendConfig, limits: EngineLimits, model: ModelConfig, hardware: HardwareConfig, clock: Clock
+) -> "SarathiEngine":
     """Check the device, start Ray and the engine with its worker."""
     if hardware.device != "cuda":
         raise MachineError(f"backend=sarathi needs a GPU: hardware={hardware.name} is none; use hardware=a100")
@@ -58,7 +60,7 @@ def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig,
     start_ray()
     with tempfile.TemporaryDirectory(prefix="gsim-sarathi-") as scratch:
         try:
-            engine = LimitedEngine(system_config(backend, model, hardware, Path(scratch)), backend.num_blocks)
+            engine = LimitedEngine(system_config(backend, limits, model, Path(scratch)), limits.num_blocks)
         except (ValueError, KeyError) as error:
             raise ConfigError(f"Sarathi-Serve refuses these settings: {error}") from error
         except ImportError as error:
@@ -74,7 +76,7 @@ def start_ray() -> None:
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
-def system_config(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, scratch: Path) -> SystemConfig:
+def system_config(backend: BackendConfig, limits: EngineLimits, model: ModelConfig, scratch: Path) -> SystemConfig:
     """Sarathi-Serve's configuration; the files of a model with random weights are made in `scratch`."""
     attention = backend.attn_implementation.upper()
     if attention not in AttentionBackend.__members__:
@@ -89,15 +91,15 @@ def system_config(backend: BackendConfig, model: ModelConfig, hardware: Hardware
             model=str(scratch if model.weights == "dummy" else model_folder(model)),
             trust_remote_code=False,
             load_format="dummy" if model.weights == "dummy" else "safetensors",
-            dtype=hardware.dtype,
+            dtype=limits.dtype,
             seed=model.seed,
-            max_model_len=min(model.max_position_embeddings, backend.num_blocks * backend.block_size),
+            max_model_len=min(model.max_position_embeddings, limits.kv_tokens),
         ),
         worker_config=WorkerConfig(attention_backend=AttentionBackend[attention]),
-        cache_config=CacheConfig(block_size=backend.block_size),
+        cache_config=CacheConfig(block_size=limits.block_size),
         parallel_config=ParallelConfig(pipeline_parallel_size=1, tensor_parallel_size=1),
         scheduler_config=SarathiSchedulerConfig(
-            max_num_seqs=backend.batch_cap, chunk_size=backend.max_num_batched_tokens
+            max_num_seqs=limits.max_num_seqs, chunk_size=limits.max_num_batched_tokens
         ),
         metrics_config=MetricsConfig(write_metrics=False, enable_chrome_trace=False),
     )
@@ -271,7 +273,7 @@ class SarathiEngine:
         if not self._batch:
             raise MachineError(
                 f"Sarathi-Serve scheduled nothing though requests wait: {self._num_blocks} KV blocks are too few; "
-                "raise backend.num_blocks"
+                "raise limits.num_blocks"
             )
         for request_id in self._preempted:
             if request_id in self._progress:

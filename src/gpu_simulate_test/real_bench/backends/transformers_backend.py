@@ -28,7 +28,9 @@ _BLOCK_SIZE = "page_size" if "page_size" in _SETTINGS else "block_size"  # up to
 _CAN_REFUSE_FLASH = "auto_switch_to_flash" in _SETTINGS  # up to 5.18 only an attention named "paged|..." is left alone
 
 
-def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "TransformersEngine":
+def create(
+    backend: BackendConfig, limits: EngineLimits, model: ModelConfig, hardware: HardwareConfig, clock: Clock
+) -> "TransformersEngine":
     """Check the device, build or load the model, start the engine."""
     prepare_device(hardware)
     if backend.num_threads is not None:
@@ -36,14 +38,20 @@ def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig,
     transformers_logging.set_verbosity_error()
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
-    return TransformersEngine(backend, model, hardware, clock, _load_model(model, hardware, backend))
+    return TransformersEngine(backend, limits, model, hardware, clock, _load_model(model, hardware, backend, limits))
 
 
 class TransformersEngine:
     """The engine protocol over transformers' batch processor, which is private to that library."""
 
     def __init__(
-        self, backend: BackendConfig, model_config: ModelConfig, hardware: HardwareConfig, clock: Clock, model: Any
+        self,
+        backend: BackendConfig,
+        limits: EngineLimits,
+        model_config: ModelConfig,
+        hardware: HardwareConfig,
+        clock: Clock,
+        model: Any,
     ) -> None:
         self._clock = clock
         self._model = model
@@ -53,10 +61,10 @@ class TransformersEngine:
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0),
             continuous_batching_config=ContinuousBatchingConfig(
-                **{_BLOCK_SIZE: backend.block_size},
-                num_blocks=backend.num_blocks,
-                max_batch_tokens=backend.max_num_batched_tokens,
-                max_requests_per_batch=backend.batch_cap,
+                **{_BLOCK_SIZE: limits.block_size},
+                num_blocks=limits.num_blocks,
+                max_batch_tokens=limits.max_num_batched_tokens,
+                max_requests_per_batch=limits.max_num_seqs,
                 allow_block_sharing=False,
                 use_cuda_graph=False,
                 use_async_batching=False,
@@ -70,7 +78,7 @@ class TransformersEngine:
             self._processor = self._manager._create_batch_processor()
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise MachineError(
-                f"not enough memory for {backend.num_blocks} KV blocks; lower backend.num_blocks"
+                f"not enough memory for {limits.num_blocks} KV blocks; lower limits.num_blocks"
             ) from error
         self._scheduler = self._processor.scheduler
         self._device = hardware.device
@@ -158,8 +166,8 @@ def _scheduled_seq(future: Any) -> ScheduledSeq:
     return ScheduledSeq(int(state.request_id), future.query_length, cached, is_prefill=state.generated_len() == 0)
 
 
-def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendConfig) -> Any:
-    dtype = getattr(torch, hardware.dtype)
+def _load_model(model: ModelConfig, hardware: HardwareConfig, backend: BackendConfig, limits: EngineLimits) -> Any:
+    dtype = getattr(torch, limits.dtype)
     if model.weights == "dummy":
         torch.manual_seed(model.seed)
         with torch.device(hardware.device):  # half a billion random numbers take a CPU half a minute

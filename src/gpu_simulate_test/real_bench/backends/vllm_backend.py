@@ -30,7 +30,9 @@ from gpu_simulate_test.real_bench.backends.model import device_details, dummy_co
 _COMPLETED = ("length", "stop")
 
 
-def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, clock: Clock) -> "VllmEngine":
+def create(
+    backend: BackendConfig, limits: EngineLimits, model: ModelConfig, hardware: HardwareConfig, clock: Clock
+) -> "VllmEngine":
     """Check the device, build or load the model, start the engine."""
     prepare_device(hardware)
     if backend.num_threads is not None:
@@ -42,27 +44,27 @@ def create(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig,
         else:
             folder = str(model_folder(model))
         try:
-            engine = LLMEngine.from_engine_args(_engine_args(backend, model, hardware, folder))
+            engine = LLMEngine.from_engine_args(_engine_args(limits, model, hardware.device, folder))
         except ValueError as error:
             raise ConfigError(f"vLLM refuses these settings: {error}") from error
     return VllmEngine(engine, model, hardware, clock)
 
 
-def _engine_args(backend: BackendConfig, model: ModelConfig, hardware: HardwareConfig, folder: str) -> EngineArgs:
-    dtype: torch.dtype = getattr(torch, hardware.dtype)
-    block_bytes = 2 * backend.block_size * model.num_kv_heads * model.head_dim * dtype.itemsize * model.num_layers
+def _engine_args(limits: EngineLimits, model: ModelConfig, device: str, folder: str) -> EngineArgs:
+    dtype: torch.dtype = getattr(torch, limits.dtype)
+    block_bytes = 2 * limits.block_size * model.num_kv_heads * model.head_dim * dtype.itemsize * model.num_layers
     return EngineArgs(
         model=folder,
         load_format="dummy" if model.weights == "dummy" else "safetensors",
         skip_tokenizer_init=True,
-        dtype=hardware.dtype,
+        dtype=limits.dtype,
         seed=model.seed,
-        max_model_len=min(model.max_position_embeddings, backend.num_blocks * backend.block_size),
-        max_num_seqs=backend.batch_cap,
-        max_num_batched_tokens=backend.max_num_batched_tokens,
-        block_size=backend.block_size,
-        kv_cache_memory_bytes=(backend.num_blocks + 1) * block_bytes,  # vLLM keeps one block for itself
-        enforce_eager=hardware.device == "cpu",  # where compiling takes minutes and there are no CUDA graphs
+        max_model_len=min(model.max_position_embeddings, limits.kv_tokens),
+        max_num_seqs=limits.max_num_seqs,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+        block_size=limits.block_size,
+        kv_cache_memory_bytes=(limits.num_blocks + 1) * block_bytes,  # vLLM keeps one block for itself
+        enforce_eager=device == "cpu",  # where compiling takes minutes and there are no CUDA graphs
         enable_prefix_caching=False,
         async_scheduling=False,  # the tokens of an iteration are those of its own step
         disable_log_stats=True,

@@ -1,0 +1,68 @@
+"""Settings of the simulation and of the profile it is priced with."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gpu_simulate_test.config.base import Float, Int, Settings
+
+
+class MeasuredProfile(Settings):
+    """Measured here, on the engine."""
+
+    source: Literal["measured"] = Field(description="where a profile comes from")
+
+
+class LlmServingSimProfile(Settings):
+    """Kernel tables that LLMServingSim's profiler wrote."""
+
+    source: Literal["llmservingsim"] = Field(description="where a profile comes from")
+    folder: str | None = Field(default=None, description="llmservingsim: the folder of kernel tables")
+
+
+ProfileConfig = Annotated[MeasuredProfile | LlmServingSimProfile, Field(discriminator="source")]
+
+
+class ProfilingConfig(Settings):
+    """Where the profile is, and how carefully it is measured."""
+
+    root: str = Field(description="where vidur-profile writes and vidur-sim reads")
+    repeats: Int = Field(ge=2, le=10_000, description="timed repeats of each point")
+    budget_s: Float = Field(
+        ge=1, le=1_000_000, description="seconds for whole iterations; the operators take some more"
+    )
+
+
+class SchedulerConfig(Settings):
+    """Vidur's replica scheduler."""
+
+    name: Literal["sarathi", "vllm", "orca"] = Field(description="Vidur's replica scheduler")
+
+
+class PredictorConfig(Settings):
+    """How the simulator predicts an iteration's time."""
+
+    name: Literal["iteration", "operators_only", "stock"] = Field(
+        description="iteration: operators and what they leave out; operators_only: what Vidur alone sees; "
+        "stock: Vidur's own random forests, minutes of training"
+    )
+
+
+class LoopConfig(Settings):
+    """What serves the simulated requests."""
+
+    name: Literal["core", "vidur"] = Field(
+        description="core: ours, checked against Vidur's on a run's first requests; vidur: Vidur's own"
+    )
+
+
+class VidurConfig(Settings):
+    """Everything Vidur is told."""
+
+    profiling: ProfilingConfig
+    scheduler: SchedulerConfig
+    predictor: PredictorConfig
+    loop: LoopConfig
+    samples: Int = Field(
+        ge=0, le=10_000, description="further simulations with the scatter of the profile's iterations; 0: none"
+    )

@@ -1,0 +1,28 @@
+"""The settings reference is what the code says, and so is the help."""
+
+import pytest
+
+from gpu_simulate_test.config.base import fields_of
+from gpu_simulate_test.config.paths import project_root
+from gpu_simulate_test.config.reference import reference, settings_text
+from gpu_simulate_test.config.schema import STAGES
+from tests.support.configs import typed_config
+
+
+def test_the_page_is_what_the_code_generates() -> None:
+    page = project_root() / "docs" / "reference" / "settings.md"
+    assert page.read_text(encoding="utf-8") == reference(), "run python -m gpu_simulate_test.config.reference"
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_every_setting_has_a_meaning_on_one_line(stage: str) -> None:
+    for key, field in fields_of(STAGES[stage]):
+        assert field.description and "\n" not in field.description, key
+        assert f"| `{key}` |" in reference()
+
+
+def test_the_help_lists_every_setting_of_a_stage_with_its_value() -> None:
+    told = settings_text("real_bench", typed_config("real_bench", "experiment=cpu_demo").model_dump())
+    assert "limits.max_num_seqs=32 " in told
+    assert "requests in one batch" in told
+    assert "real_run_dir" not in told
