@@ -6,17 +6,6 @@ import pytest
 
 from tests.support.commands import SMALL, run, run_dir
 
-PIPELINE = {"root", "settings", "workload", "real", "profile", "sim", "comparison"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process makes the comparison and runs all tests of it; what a module makes for itself is made once, too."""
-    for item in items:
-        if isinstance(item, pytest.Function) and item.path.parent == Path(__file__).parent:
-            shared = PIPELINE & set(item.fixturenames)
-            item.add_marker(pytest.mark.xdist_group("pipeline" if shared else item.module.__name__))
-
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
