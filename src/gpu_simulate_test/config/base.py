@@ -33,7 +33,12 @@ class Settings(BaseModel):
     """A group of settings. Validation is pure: no file, no device, no network."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,
+        protected_namespaces=(),
+        defer_build=True,
     )
 
 
@@ -77,6 +82,9 @@ _OUT_OF_RANGE = ("greater_than_equal", "less_than_equal", "greater_than", "less_
 def range_of(field: FieldInfo) -> str:
     """The range of a number in words; empty where it has none."""
     ends: dict[type, Any] = {type(one): one for one in field.metadata}
+    for one in get_args(field.annotation):  # of a number that may also be null
+        if not ends and hasattr(one, "__metadata__"):
+            return range_of(FieldInfo.from_annotation(one))
     low = ends[Ge].ge if Ge in ends else ends[Gt].gt if Gt in ends else None
     high = ends[Le].le if Le in ends else ends[Lt].lt if Lt in ends else None
     if low is None or high is None:

@@ -61,7 +61,7 @@ def _table(title: str, fields: Mapping[str, FieldInfo]) -> list[str]:
 def _kind(field: FieldInfo) -> str:
     """Type and range, or the choices."""
     parts = _parts(field.annotation)
-    if bounds := range_of(field) or _range_within(field.annotation):
+    if bounds := range_of(field):
         parts[0] += f" {bounds}"
     return " or ".join(parts)
 
@@ -76,14 +76,6 @@ def _parts(annotation: Any) -> list[str]:
         return _parts(get_args(annotation)[0])
     names = {int: "integer", float: "number", str: "text", bool: "`true`, `false`", type(None): "`null`"}
     return [names.get(annotation, "`{name: text, ...}`")]
-
-
-def _range_within(annotation: Any) -> str:
-    """The range of a number that may also be null."""
-    for one in get_args(annotation):
-        if hasattr(one, "__metadata__"):
-            return range_of(FieldInfo.from_annotation(one))
-    return ""
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from gpu_simulate_test.analysis.floor import floor_of
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.slo import service_levels
 from gpu_simulate_test.analysis.stage import compare_runs
+from gpu_simulate_test.config.base import validated
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.run_dir import RunDir
@@ -92,7 +93,12 @@ def test_a_looser_objective_is_met_at_least_as_often_and_all_at_most_as_often_as
 ) -> None:
     real, sim = pair
     tight, loose = (
-        service_levels([real], sim, SloConfig(*(limit + extra for limit in limits)))["real"] for extra in (0, more)
+        service_levels(
+            [real],
+            sim,
+            SloConfig(**dict(zip(SloConfig.model_fields, (limit + extra for limit in limits), strict=True))),
+        )["real"]
+        for extra in (0, more)
     )
     assert (loose >= tight).all()
     assert (tight.iloc[-2:].to_numpy() <= tight.to_numpy().reshape(-1, 2)).all()
@@ -118,5 +124,5 @@ def test_without_an_objective_nothing_is_written_and_with_one_both_reports_have_
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
 def test_a_limit_is_above_zero(limit: float) -> None:
-    with pytest.raises(ConfigError, match=r"slo\.tbt_ms=.* is out of range"):
-        SloConfig(tbt_ms=limit)
+    with pytest.raises(ConfigError, match=r"tbt_ms=.* is out of range"):
+        validated(SloConfig, {"tbt_ms": limit})

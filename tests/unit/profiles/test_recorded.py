@@ -172,7 +172,7 @@ def test_a_record_of_other_requests_than_the_workload_is_refused(tmp_path: Path)
 
 def test_what_is_to_be_taken_in_must_be_named(tmp_path: Path) -> None:
     requests = write_requests(tmp_path / "requests.jsonl")
-    with pytest.raises(ConfigError, match=r"backend\.profile is missing"):
+    with pytest.raises(ConfigError, match=r"profile\.folder is missing"):
         stage(vidur_profile, *overrides(tmp_path, requests))
 
 
