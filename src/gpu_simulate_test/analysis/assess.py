@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from gpu_simulate_test.analysis.attribution import Attribution, attribute
 from gpu_simulate_test.analysis.compare import Comparison, compare
@@ -110,17 +109,28 @@ def distances(comparison: Comparison) -> pd.DataFrame:
     for metric in METRICS:
         real, sim = (comparison.cdfs[side][metric][0] for side in ("real", "sim"))
         if len(real) and len(sim):
-            rows.append((metric, _ks(real, sim), float(stats.wasserstein_distance(real, sim))))
+            rows.append((metric, _ks(real, sim), _wasserstein(real, sim)))
         else:
             rows.append((metric, np.nan, np.nan))
     return pd.DataFrame(rows, columns=["metric", "ks", "wasserstein_ns"])
 
 
 def _ks(real: Floats, sim: Floats) -> float:
-    """Largest distance of two CDFs, of ascending values; SciPy's adds a p-value that takes longer than all the rest."""
-    both = np.concatenate([real, sim])
-    below = [np.searchsorted(side, both, side="right") / len(side) for side in (real, sim)]
-    return float(np.abs(below[0] - below[1]).max())
+    """Largest distance of two CDFs, of ascending values."""
+    return float(_apart(real, sim, np.concatenate([real, sim])).max())
+
+
+def _wasserstein(real: Floats, sim: Floats) -> float:
+    """Area between two CDFs, of ascending values."""
+    both = np.sort(np.concatenate([real, sim]), kind="stable")
+    return float(np.diff(both) @ _apart(real, sim, both[:-1]))
+
+
+def _apart(real: Floats, sim: Floats, at: Floats) -> Floats:
+    """Distance of two CDFs at some values; `scipy.stats` has both measures, but takes seconds to import."""
+    below = [np.searchsorted(side, at, side="right") / len(side) for side in (real, sim)]
+    apart: Floats = np.abs(below[0] - below[1])
+    return apart
 
 
 def errors_by_position(comparison: Comparison, real: Run, sim: Run) -> pd.DataFrame:

@@ -114,8 +114,7 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     latencies, other = comparison.real.latencies, comparison.sim.latencies
     arrival = ints(latencies["arrival_time_ns"])
     submit = _submit_times(real, latencies, arrival)
-    then = read_table(sim.path, AT_REAL_SPEED).set_index("request_id")
-    then = then.loc[latencies["request_id"]]
+    then = read_table(sim.path, AT_REAL_SPEED).set_index("request_id").loc[latencies["request_id"]]
     per_request = {}
     for metric in METRICS:
         known = (latencies[f"{metric}_ns"].notna() & other[f"{metric}_ns"].notna()).to_numpy()

@@ -38,8 +38,6 @@ from gpu_simulate_test.analysis.samples import (
 )
 from gpu_simulate_test.errors import ArtifactError
 
-_MAX_POINTS = 100_000
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -95,10 +93,7 @@ class Comparison:
         Samples above 100,000 values are thinned to evenly spaced ranks.
         """
         sides = {"real": self.real_values, "sim": self.sim_values}
-        return {
-            side: {metric: empirical_cdf(values[metric], _MAX_POINTS) for metric in METRICS}
-            for side, values in sides.items()
-        }
+        return {side: {metric: empirical_cdf(values[metric]) for metric in METRICS} for side, values in sides.items()}
 
     def of_metric(self, metric: str) -> pd.DataFrame:
         """Rows of the percentile table of one metric."""
@@ -132,18 +127,8 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     ArtifactError
         Different or unknown workloads, requests that differ, or no request that completed in every run.
     """
-    runs, notes = [real, *repeats], []
-    for one in runs:
-        for finding in same_subject(one, sim):
-            notes += _admit(finding, one, sim, allow_mismatch)
-    pairings = [same_requests(one, sim) for one in runs]
-    for one, pairing in zip(runs, pairings, strict=True):
-        for finding in pairing.findings:
-            notes += _admit(finding, one, sim, allow_mismatch)
-        notes += _left_out(pairing, one, sim)
-    ids: Ints = reduce(np.intersect1d, [pairing.paired for pairing in pairings])
-    if not len(ids):
-        raise ArtifactError(f"nothing to compare, no request completed in every repeat: {real.path}")
+    runs = [real, *repeats]
+    ids, notes = _pair(runs, sim, allow_mismatch)
     sim_rows, real_rows = rows_of(sim, ids), [rows_of(one, ids) for one in runs]
     for one, rows in zip(runs, real_rows, strict=True):
         notes += _admit(same_lengths(rows, sim_rows), one, sim, allow_mismatch)
@@ -180,6 +165,23 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
         list(dict.fromkeys(notes)),  # what every repeat says is said once
         {name: why_not_judged(name, runs, sim, num_tokens) for name in METRICS if not len(of_sim.samples[name].values)},
     )
+
+
+def _pair(runs: Sequence[Run], sim: Run, allow: bool) -> tuple[Ints, list[str]]:
+    """Ids of the requests that completed in every run, and what has to be known of the others."""
+    notes = []
+    for one in runs:
+        for finding in same_subject(one, sim):
+            notes += _admit(finding, one, sim, allow)
+    pairings = [same_requests(one, sim) for one in runs]
+    for one, pairing in zip(runs, pairings, strict=True):
+        for finding in pairing.findings:
+            notes += _admit(finding, one, sim, allow)
+        notes += _left_out(pairing, one, sim)
+    ids: Ints = reduce(np.intersect1d, [pairing.paired for pairing in pairings])
+    if not len(ids):
+        raise ArtifactError(f"nothing to compare, no request completed in every repeat: {runs[0].path}")
+    return ids, notes
 
 
 def _has_all(sample: Run, ids: Ints, num_tokens: Ints) -> bool:

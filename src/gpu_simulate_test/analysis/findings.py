@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.checks import is_ok
+from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count, ms, percent
 from gpu_simulate_test.analysis.samples import Ints, ints
 from gpu_simulate_test.io.tables import share_outside_profile

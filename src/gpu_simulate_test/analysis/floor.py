@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from gpu_simulate_test.analysis.samples import PERCENTILES, Floats, Ints, Sample, pooled
 
@@ -36,7 +36,7 @@ def floor_of(per_repeat: Floats) -> Floats:
     repeats = len(per_repeat)
     if repeats < 2:
         return np.full(per_repeat.shape[1], np.nan)
-    quantile = float(stats.t.ppf((1 + COVERAGE) / 2, repeats - 1))
+    quantile = float(special.stdtrit(repeats - 1, (1 + COVERAGE) / 2))
     half_width: Floats = quantile * per_repeat.std(axis=0, ddof=1) * np.sqrt(1 + 1 / repeats)
     return half_width
 

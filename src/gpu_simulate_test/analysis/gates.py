@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.findings import Finding
-from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count, ms, percent, short
 from gpu_simulate_test.analysis.samples import Ints, ints
 from gpu_simulate_test.analysis.verdict import MAX_FLOOR, VOID

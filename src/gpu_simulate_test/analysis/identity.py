@@ -3,8 +3,9 @@
 import re
 from collections.abc import Sequence
 
+from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.findings import Finding, look_up
-from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count
 
 

@@ -12,7 +12,6 @@ only where it has no such table.
 """
 
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gpu_simulate_test.analysis.checks import Check, check_presence, check_times, is_ok
 from gpu_simulate_test.analysis.numbers import count
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta
@@ -35,8 +35,6 @@ from gpu_simulate_test.io.tables import (
 
 STAGE_OF_TYPE = {"real": "real-bench", "vidur": "vidur-sim"}
 NUM_QUANTILES = 1001
-# The order in which they happen: each is at or after the one before it.
-_TIMELINE = ("submit_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "completion_time_ns")
 _FIGURE_OF_COLUMN = {
     "submit_time_ns": "dispatch lag",
     "first_scheduled_time_ns": "queueing delay",
@@ -109,24 +107,24 @@ def load_run(path: Path, run_type: str) -> Run:
     if found != run_type:
         raise ArtifactError(f"run_type is {found}, not {run_type}: {path}; name a run that {_stage(run_type)} wrote")
     advice = f"run {_stage(run_type)} again"
-    requests, tokens, missing = _load_tables(_Check(path, advice))
+    requests, tokens, missing = _load_tables(Check(path, advice))
     iterations = None
     if find_table(path, ITERATION_METRICS):
         iterations = read_table(path, ITERATION_METRICS)
     else:
         missing.append(f"iteration records (no {ITERATION_METRICS.filename})")
-    samples = [_load_sample(_Check(folder, advice), meta) for folder in sorted((path / SAMPLES).glob("*"))]
+    samples = [_load_sample(Check(folder, advice), meta) for folder in sorted((path / SAMPLES).glob("*"))]
     return Run(path, meta, requests, tokens, iterations, missing, samples)
 
 
-def _load_sample(check: "_Check", meta: dict[str, Any]) -> Run:
+def _load_sample(check: Check, meta: dict[str, Any]) -> Run:
     """A simulation with noise, with its tokens or their quantiles."""
     if find_table(check.path, TBT_QUANTILES) is None:
         return Run(check.path, meta, *_load_tables(check)[:2], None, [])
     requests, _ = _read_requests(check)
     requests = requests[~_is_warmup(requests)].reset_index(drop=True)
-    _check_presence(check, requests, is_ok(requests))
-    _check_times(check, requests)
+    check_presence(check, requests, is_ok(requests))
+    check_times(check, requests)
     table = read_table(check.path, TBT_QUANTILES)
     if len(table) and not np.array_equal(table["level"].round(6), np.linspace(0, 1, NUM_QUANTILES).round(6)):
         raise ArtifactError(f"level is not 0, 0.001, ... 1: {check.path / TBT_QUANTILES.filename}; {check.advice}")
@@ -136,7 +134,7 @@ def _load_sample(check: "_Check", meta: dict[str, Any]) -> Run:
     )
 
 
-def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def _load_tables(check: Check) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The requests and tokens of a folder, warm-up left out, and what they lack."""
     requests, missing = _read_requests(check)
     tokens = _read_tokens(check, requests)
@@ -149,16 +147,11 @@ def _load_tables(check: "_Check") -> tuple[pd.DataFrame, pd.DataFrame, list[str]
                 f"first token of {count(unknown)} of {count(ok.sum(), 'request')}, so their TTFT and TPOT "
                 "(no first_token_time_ns, as when answers are not streamed)"
             )
-        _check_presence(check, requests, ok, may_miss=("first_scheduled_time_ns", "first_token_time_ns", "ttft_ns"))
+        check_presence(check, requests, ok, may_miss=("first_scheduled_time_ns", "first_token_time_ns", "ttft_ns"))
     else:
         requests = _match_tokens(check, requests, tokens)
-    _check_times(check, requests)
+    check_times(check, requests)
     return requests, tokens, missing
-
-
-def is_ok(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which requests completed, of shape (n_requests,)."""
-    return np.asarray(requests["status"] == "ok", dtype=bool)
 
 
 def _is_warmup(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -171,23 +164,7 @@ def _stage(run_type: str) -> str:
     return STAGE_OF_TYPE.get(run_type, run_type)
 
 
-@dataclass(frozen=True)
-class _Check:
-    """Refuses a table, naming the first request that breaks a rule."""
-
-    path: Path
-    advice: str
-
-    def refuse(self, bad: npt.ArrayLike, ids: npt.ArrayLike, what: str, filename: str) -> None:
-        """Raise ArtifactError when any of `bad`, of shape (n,), is true; `ids` are the requests concerned."""
-        mask = np.asarray(bad, dtype=bool)
-        if mask.any():
-            concerned = np.unique(np.asarray(ids)[mask])
-            more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
-            raise ArtifactError(f"{what}: {self.path / filename}: request {concerned[0]}{more}; {self.advice}")
-
-
-def _read_requests(check: _Check) -> tuple[pd.DataFrame, list[str]]:
+def _read_requests(check: Check) -> tuple[pd.DataFrame, list[str]]:
     """Read the request table, warm-up still in it, by ascending id; and the figures it cannot give."""
     frame = read_table(check.path, REQUEST_METRICS)
     frame = frame.sort_values("request_id", kind="stable", ignore_index=True)
@@ -204,7 +181,7 @@ def _read_requests(check: _Check) -> tuple[pd.DataFrame, list[str]]:
     return frame, missing
 
 
-def _read_tokens(check: _Check, requests: pd.DataFrame) -> pd.DataFrame:
+def _read_tokens(check: Check, requests: pd.DataFrame) -> pd.DataFrame:
     """Read the tokens of the ok requests in order; `requests` still holds warm-up."""
     name = TOKEN_METRICS.filename
     tokens = read_table(check.path, TOKEN_METRICS, TOKEN_METRICS.required)
@@ -257,7 +234,7 @@ def _groups(ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDAr
     return is_first, starts, np.append(starts[1:], len(ids))[: len(starts)]
 
 
-def _match_tokens(check: _Check, requests: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
+def _match_tokens(check: Check, requests: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
     """Hold every ok request against its tokens; the last one gives `completion_time_ns`."""
     name = REQUEST_METRICS.filename
     ok = is_ok(requests)
@@ -270,7 +247,7 @@ def _match_tokens(check: _Check, requests: pd.DataFrame, tokens: pd.DataFrame) -
     wrong = rows != stated
     check.refuse(wrong, ids, "token rows do not add up to num_decode_tokens_actual", TOKEN_METRICS.filename)
 
-    _check_presence(check, requests, ok)
+    check_presence(check, requests, ok)
     times = tokens["token_time_ns"].to_numpy()
     first = requests["first_token_time_ns"].to_numpy(dtype=np.int64, na_value=0)[ok]
     check.refuse(first != times[starts], ids, "first_token_time_ns is not the time of the first token", name)
@@ -288,27 +265,3 @@ def _in_order(tokens: pd.DataFrame) -> pd.DataFrame:
     if not np.all((ids[1:] > ids[:-1]) | ((ids[1:] == ids[:-1]) & (index[1:] > index[:-1]))):
         tokens = tokens.take(np.lexsort((index, ids)))
     return tokens.reset_index(drop=True)
-
-
-def _check_presence(
-    check: _Check, requests: pd.DataFrame, ok: npt.NDArray[np.bool_], may_miss: tuple[str, ...] = ()
-) -> None:
-    """Demand of an ok request every time its table has a column for, but `may_miss`; of a failed one none."""
-    ids, name = requests["request_id"], REQUEST_METRICS.filename
-    for column in (*_TIMELINE, "ttft_ns"):
-        if column in requests:
-            empty = requests[column].isna().to_numpy(dtype=bool)
-            check.refuse(ok & empty & (column not in may_miss), ids, f"an ok request without {column}", name)
-            check.refuse(~ok & ~empty, ids, f"a failed request with a {column}", name)
-
-
-def _check_times(check: _Check, requests: pd.DataFrame) -> None:
-    """Demand that times of ok requests follow each other, and that TTFT counts from the arrival."""
-    done = requests[is_ok(requests)]
-    ids, name = done["request_id"], REQUEST_METRICS.filename
-    known = [column for column in ("arrival_time_ns", *_TIMELINE) if column in done]
-    for earlier, column in combinations(known, 2):
-        check.refuse((done[column] < done[earlier]).fillna(False), ids, f"{column} is before {earlier}", name)
-    ttft = done["first_token_time_ns"] - done["arrival_time_ns"]
-    differs = (done["ttft_ns"] != ttft).fillna(done["ttft_ns"].isna() != ttft.isna())
-    check.refuse(differs, ids, "ttft_ns is not first_token_time_ns - arrival_time_ns", name)

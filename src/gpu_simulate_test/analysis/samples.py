@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.checks import is_ok
+from gpu_simulate_test.analysis.load_metrics import Run
 
 METRICS = ("ttft", "tbt", "tpot", "e2e", "e2e_per_token")
 PER_REQUEST_METRICS = ("ttft", "tpot", "e2e", "e2e_per_token")
@@ -191,7 +192,7 @@ def pooled(runs: Sequence[npt.NDArray[_Number]]) -> npt.NDArray[_Number]:
     return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
 
-def empirical_cdf(values: Floats, max_points: int) -> tuple[Floats, Floats]:
+def empirical_cdf(values: Floats, max_points: int = 100_000) -> tuple[Floats, Floats]:
     """Sorted values and the fraction of all values at or below each.
 
     Parameters

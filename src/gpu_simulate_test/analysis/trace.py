@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from gpu_simulate_test.analysis.load_metrics import Run, is_ok
+from gpu_simulate_test.analysis.checks import is_ok
+from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.samples import ints
 
 MAX_REQUESTS = 200

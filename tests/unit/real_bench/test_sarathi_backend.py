@@ -116,7 +116,7 @@ def fresh_import(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch
 
 def start() -> None:
     config = typed_config("real_bench", "experiment=cpu_demo", "backend=sarathi")
-    create_engine(config.backend, config.model, config.hardware, MonotonicClock())
+    create_engine(config.backend, config.limits, config.model, config.hardware, MonotonicClock())
 
 
 def test_without_sarathi_serve_the_recipe_is_named(fresh_import: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_without_a_gpu_it_does_not_start(stand_in: Any, hardware: str, message: 
         pytest.skip("this machine has a GPU")
     config = typed_config("real_bench", "model=qwen3_tiny", "backend=sarathi", f"hardware={hardware}")
     with pytest.raises(MachineError, match=message):
-        create_engine(config.backend, config.model, config.hardware, MonotonicClock())
+        create_engine(config.backend, config.limits, config.model, config.hardware, MonotonicClock())
 
 
 def tokens_of(steps: list[Step]) -> dict[int, list[int]]:
@@ -169,7 +169,7 @@ def tokens_of(steps: list[Step]) -> dict[int, list[int]]:
 
 
 def test_its_real_engine_serves_a_replay_over_zeromq(stand_in: Any, tmp_path: Path) -> None:
-    from gpu_simulate_test.real_bench.backends import sarathi_backend
+    from gpu_simulate_test.real_bench.backends import sarathi_backend, sarathi_worker
 
     overrides = (
         "limits.max_num_seqs=6",
@@ -178,7 +178,7 @@ def test_its_real_engine_serves_a_replay_over_zeromq(stand_in: Any, tmp_path: Pa
         "hardware.dtype=float16",
     )
     config = typed_config("real_bench", "experiment=cpu_demo", "backend=sarathi", *overrides)
-    sarathi_backend.start_ray()
+    sarathi_worker.start_ray()
     engine = sarathi_backend.SarathiEngine(
         stand_in.StandInEngine(
             sarathi_backend.system_config(config.backend, config.limits, config.model, tmp_path), num_blocks=200

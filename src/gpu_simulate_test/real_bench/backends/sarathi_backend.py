@@ -3,7 +3,6 @@
 Its scheduling has been run here with a stand-in worker; with its own worker, on a GPU, it has not been run.
 """
 
-import logging
 import os
 import tempfile
 from dataclasses import dataclass
@@ -43,9 +42,7 @@ from gpu_simulate_test.config.limits import SARATHI_WATERMARK, EngineLimits
 from gpu_simulate_test.config.schema import BackendConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, EngineRequest, Failure, ScheduledSeq, Step, Token
 from gpu_simulate_test.real_bench.backends.model import device_details, dummy_config, model_folder, prepare_device
-
-_POLL_S = 1  # how often a worker that does not answer is asked whether it lives
-_STEP_LIMIT_S = 600  # kernels compile at their first call
+from gpu_simulate_test.real_bench.backends.sarathi_worker import WatchedSocket, dead, start_ray
 
 
 def create(
@@ -66,14 +63,8 @@ def create(
         except ImportError as error:
             raise MachineError(f"Sarathi-Serve is not built: {error}; build it as extern/README.md says") from error
         except ray.exceptions.RayError as error:
-            raise _dead(error) from error
+            raise dead(error) from error
     return SarathiEngine(engine, hardware, clock)
-
-
-def start_ray() -> None:
-    """Start a Ray of our own, quiet; Sarathi-Serve then uses it. Nor does Sarathi-Serve itself write to stdout."""
-    logging.getLogger("sarathi").setLevel(logging.ERROR)
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def system_config(backend: BackendConfig, limits: EngineLimits, model: ModelConfig, scratch: Path) -> SystemConfig:
@@ -141,42 +132,6 @@ class LimitedEngine(BaseLLMEngine):
         if method == "profile_num_available_blocks":
             return [min(number, self._num_blocks) for number in answer]
         return answer
-
-
-class WatchedSocket:
-    """The socket a worker answers on. Theirs is waited on for ever when the worker has died."""
-
-    def __init__(self, socket: Any, worker: Any) -> None:
-        self._socket = socket
-        self._worker = worker
-
-    def recv(self) -> bytes:
-        """The answer.
-
-        Raises
-        ------
-        MachineError
-            The worker died, or has not answered for ten minutes.
-        """
-        for _ in range(_STEP_LIMIT_S // _POLL_S):
-            if self._socket.poll(_POLL_S * 1000):
-                answer: bytes = self._socket.recv()
-                return answer
-            self._check_alive()
-        raise MachineError(f"Sarathi-Serve's worker has not answered for {_STEP_LIMIT_S} s; see its log in /tmp/ray")
-
-    def _check_alive(self) -> None:
-        try:
-            ray.get(self._worker.execute_method.remote("get_model_parallel_ranks"), timeout=_POLL_S)
-        except ray.exceptions.GetTimeoutError:
-            pass  # busy
-        except ray.exceptions.RayActorError as error:
-            raise _dead(error) from error
-
-
-def _dead(error: Exception) -> MachineError:
-    reason = str(error).strip().splitlines()[-1].strip()
-    return MachineError(f"Sarathi-Serve's worker died: {reason}; see its log in /tmp/ray")
 
 
 @dataclass

@@ -1,0 +1,60 @@
+"""What must hold of a run's requests, whoever wrote them."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.tables import REQUEST_METRICS
+
+# The order in which they happen: each is at or after the one before it.
+_TIMELINE = ("submit_time_ns", "first_scheduled_time_ns", "first_token_time_ns", "completion_time_ns")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Refuses a table, naming the first request that breaks a rule."""
+
+    path: Path
+    advice: str
+
+    def refuse(self, bad: npt.ArrayLike, ids: npt.ArrayLike, what: str, filename: str) -> None:
+        """Raise ArtifactError when any of `bad`, of shape (n,), is true; `ids` are the requests concerned."""
+        mask = np.asarray(bad, dtype=bool)
+        if mask.any():
+            concerned = np.unique(np.asarray(ids)[mask])
+            more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
+            raise ArtifactError(f"{what}: {self.path / filename}: request {concerned[0]}{more}; {self.advice}")
+
+
+def is_ok(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which requests completed, of shape (n_requests,)."""
+    return np.asarray(requests["status"] == "ok", dtype=bool)
+
+
+def check_presence(
+    check: Check, requests: pd.DataFrame, ok: npt.NDArray[np.bool_], may_miss: tuple[str, ...] = ()
+) -> None:
+    """Demand of an ok request every time its table has a column for, but `may_miss`; of a failed one none."""
+    ids, name = requests["request_id"], REQUEST_METRICS.filename
+    for column in (*_TIMELINE, "ttft_ns"):
+        if column in requests:
+            empty = requests[column].isna().to_numpy(dtype=bool)
+            check.refuse(ok & empty & (column not in may_miss), ids, f"an ok request without {column}", name)
+            check.refuse(~ok & ~empty, ids, f"a failed request with a {column}", name)
+
+
+def check_times(check: Check, requests: pd.DataFrame) -> None:
+    """Demand that times of ok requests follow each other, and that TTFT counts from the arrival."""
+    done = requests[is_ok(requests)]
+    ids, name = done["request_id"], REQUEST_METRICS.filename
+    known = [column for column in ("arrival_time_ns", *_TIMELINE) if column in done]
+    for earlier, column in combinations(known, 2):
+        check.refuse((done[column] < done[earlier]).fillna(False), ids, f"{column} is before {earlier}", name)
+    ttft = done["first_token_time_ns"] - done["arrival_time_ns"]
+    differs = (done["ttft_ns"] != ttft).fillna(done["ttft_ns"].isna() != ttft.isna())
+    check.refuse(differs, ids, "ttft_ns is not first_token_time_ns - arrival_time_ns", name)
