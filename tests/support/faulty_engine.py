@@ -67,7 +67,7 @@ def main() -> None:
     """Put the engine in and run the command."""
     stage, way = sys.argv.pop(1), sys.argv.pop(1)
     assert way in WAYS
-    backends.create_engine = lambda _backend, _model, _hardware, clock: FaultyEngine(way, clock)  # type: ignore
+    backends.create_engine = lambda _backend, _limits, _model, _hardware, clock: FaultyEngine(way, clock)  # type: ignore
     if way == "clock jumps":
         provenance.datetime = JumpingDatetime  # type: ignore
         time.time = lambda: JumpingDatetime.now(datetime.UTC).timestamp()

@@ -1,9 +1,11 @@
 """What every group of settings is: a pydantic model whose errors are one line with the setting's name."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
+from omegaconf import OmegaConf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -57,6 +59,13 @@ def validated(model: type[_Model], settings: Mapping[str, Any]) -> _Model:
         return model.model_validate(settings)
     except ValidationError as error:
         raise ConfigError(_line(model, error)) from error
+
+
+def read(model: type[_Model], path: Path) -> _Model:
+    """Read a file of the config tree; errors as of `validated`."""
+    settings = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    assert isinstance(settings, dict)
+    return validated(model, {str(key): value for key, value in settings.items()})
 
 
 def _line(model: type[BaseModel], error: ValidationError) -> str:

@@ -5,11 +5,11 @@ Vidur finds a model by looking through the subclasses of its base config, so def
 
 from dataclasses import field, make_dataclass
 
-from omegaconf import OmegaConf
 from vidur.config.model_config import BaseModelConfig
 from vidur.types.activation_type import ActivationType
 from vidur.types.norm_type import NormType
 
+from gpu_simulate_test.config.base import read
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import ModelConfig
@@ -53,7 +53,4 @@ def register_shipped_models() -> None:
     """Register every model of the config tree."""
     register_resolvers()
     for path in sorted((config_dir() / "model").glob("*.yaml")):
-        merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(path))
-        model = OmegaConf.to_object(merged)
-        assert isinstance(model, ModelConfig)
-        register_model(model)
+        register_model(read(ModelConfig, path))

@@ -7,9 +7,9 @@
 
 import sys
 
-from omegaconf import OmegaConf
 from vidur.main import main as vidur_main
 
+from gpu_simulate_test.config.base import read
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.schema import HardwareConfig
 from gpu_simulate_test.errors import StageError
@@ -22,9 +22,7 @@ def register_all() -> None:
     """Register every shipped model and device, and our predictor."""
     register_shipped_models()
     for path in sorted((config_dir() / "hardware").glob("*.yaml")):
-        hardware = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(HardwareConfig), OmegaConf.load(path)))
-        assert isinstance(hardware, HardwareConfig)
-        register_device(hardware)
+        register_device(read(HardwareConfig, path))
     register_predictor()
 
 
