@@ -1,6 +1,7 @@
 """The parts of a difference add up to it, and each known cause shows up under its own name."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_other_batches_are_scheduling(cap: int) -> None:
     assert parts["e2e"]["scheduling"].abs().mean() > MS
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=int(os.environ.get("GST_EXAMPLES", "10")))
 @given(
     st.lists(st.tuples(st.integers(1, 80), st.integers(1, 8)), min_size=1, max_size=6),
     st.data(),

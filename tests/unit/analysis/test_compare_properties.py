@@ -1,5 +1,6 @@
 """What holds for any pair of runs."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ REQUESTS = st.lists(
     st.tuples(st.integers(0, 3000 * MS), st.lists(st.integers(0, 500 * MS), max_size=6)), min_size=1, max_size=6
 )
 SHIFT = 10 * MS
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=int(os.environ.get("GST_EXAMPLES", "10")))  # each writes and reads two runs
 
 
 def compared(
