@@ -20,8 +20,12 @@ STAGE_COMMANDS = {stage.replace("_", "-") for stage in STAGES}
 
 
 def options() -> list[str]:
-    groups = ("model", "hardware", "workload", "backend", "vidur", "vidur/scheduler", "vidur/predictor", "experiment")
-    return [f"{group}={path.stem}" for group in groups for path in sorted((config_dir() / group).glob("*.yaml"))]
+    groups = (
+        "model hardware workload limits profile backend vidur vidur/scheduler vidur/predictor vidur/loop experiment"
+    )
+    return [
+        f"{group}={path.stem}" for group in groups.split() for path in sorted((config_dir() / group).glob("*.yaml"))
+    ]
 
 
 # What only the user can know.

@@ -21,7 +21,7 @@ from tests.support.recorded_formats import US, WRITERS, Request, Writer, guidell
 
 # GST_EXAMPLES=2000 tries a file of each format two thousand times for each promise.
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("GST_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("GST_EXAMPLES", "10")),
     derandomize="GST_EXAMPLES" not in os.environ,  # the same few in every clone
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
