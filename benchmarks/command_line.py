@@ -13,9 +13,9 @@ STAGES = ("workload_spec", "real_bench", "vidur_profile", "vidur_sim", "compare_
 MINIMAL = """
 import hydra
 from gpu_simulate_test.config.paths import config_dir
-from gpu_simulate_test.config.resolvers import register_resolvers
+from omegaconf import OmegaConf
 
-register_resolvers()
+OmegaConf.register_new_resolver("gsim.settings", lambda stage: "")  # its help has Hydra's own parts only
 hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="compare_runs")(lambda config: None)()
 """
 

@@ -1,6 +1,7 @@
 """What every group of settings is: a pydantic model whose errors are one line with the setting's name."""
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -136,9 +137,11 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
         groups = models_of(field.annotation)
         if not groups:
             yield prefix + name, field
-        seen: set[str] = set()
+        found: dict[str, FieldInfo] = {}
         for group in groups:
             for key, inner in fields_of(group, f"{prefix}{name}."):
-                if key not in seen:
-                    seen.add(key)
-                    yield key, inner
+                if key in found:  # each member has its own tag
+                    inner = copy(inner)
+                    inner.annotation = found[key].annotation | inner.annotation  # type: ignore[operator, assignment]
+                found[key] = inner
+        yield from found.items()

@@ -7,9 +7,12 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from pydantic.fields import FieldInfo
 
 from gpu_simulate_test.config.base import fields_of, range_of
+from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.schema import STAGES
 
 _TEXT_COLUMN = 44
@@ -21,13 +24,20 @@ def settings_text(stage: str, config: Mapping[str, Any]) -> str:
     """Every setting of a stage as composed, a line each, and what it means."""
     lines = []
     for key, field in fields_of(STAGES[stage]):
-        node: Any = config
-        for part in key.split("."):
-            node = node.get(part, _ABSENT) if isinstance(node, Mapping) else _ABSENT
-        if node is not _ABSENT:
-            shown = "null" if node is None else str(node).lower() if isinstance(node, bool) else str(node)
-            lines.append(f"{f'{key}={shown}':<{_TEXT_COLUMN}} {field.description or ''}".rstrip())
+        value = _value(config, key)
+        if value is not _ABSENT:
+            lines.append(f"{f'{key}={_shown(value)}':<{_TEXT_COLUMN}} {field.description or ''}".rstrip())
     return "\n".join(lines)
+
+
+def _value(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part, _ABSENT) if isinstance(config, Mapping) else _ABSENT
+    return config
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def reference() -> str:
@@ -39,23 +49,34 @@ def reference() -> str:
         "Every stage takes the settings of the groups;",
         "each has some of its own. The files of `configs/compare_vidur_real/` give them values;",
         "`COMMAND --cfg job` shows those in force.",
+        "A default is that of the group's default option; `${key}` is the value of another setting.",
     ]
     fields = {stage: dict(fields_of(model)) for stage, model in STAGES.items()}
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        defaults = {stage: OmegaConf.to_container(compose(stage), resolve=False) for stage in STAGES}
     common = fields["workload_spec"]
     for group in _SHARED:
-        lines += _table(group, {key: one for key, one in common.items() if key.startswith(f"{group}.")})
+        of_group = {key: one for key, one in common.items() if key.startswith(f"{group}.")}
+        lines += _table(group, of_group, defaults["workload_spec"])
     for stage, own in fields.items():
-        lines += _table(
-            stage.replace("_", "-"), {key: one for key, one in own.items() if key.partition(".")[0] not in _SHARED}
-        )
+        of_stage = {key: one for key, one in own.items() if key.partition(".")[0] not in _SHARED}
+        lines += _table(stage.replace("_", "-"), of_stage, defaults[stage])
     return "\n".join(lines) + "\n"
 
 
-def _table(title: str, fields: Mapping[str, FieldInfo]) -> list[str]:
-    if not fields:
-        return []
-    rows = [f"| `{key}` | {_kind(field)} | {field.description or ''} |" for key, field in fields.items()]
-    return ["", f"## {title}", "", "| setting | value | meaning |", "| --- | --- | --- |", *rows]
+def _table(title: str, fields: Mapping[str, FieldInfo], defaults: Any) -> list[str]:
+    rows = [
+        f"| `{key}` | {_kind(field)} | {_default(defaults, key, field)} | {field.description or ''} |"
+        for key, field in fields.items()
+    ]
+    return ["", f"## {title}", "", "| setting | value | default | meaning |", "| --- | --- | --- | --- |", *rows]
+
+
+def _default(defaults: Any, key: str, field: FieldInfo) -> str:
+    """What is composed, or else what the type says; empty where it depends on where this is installed."""
+    value = _value(defaults, key)
+    told = _shown(field.default if value is _ABSENT else value)
+    return "" if "${gsim." in told else f"`{told}`"
 
 
 def _kind(field: FieldInfo) -> str:
