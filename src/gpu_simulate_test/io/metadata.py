@@ -133,7 +133,8 @@ PROFILE = {
         )
     },
     "backend": Key(
-        "name of the engine; where the simulated one differs in this or the next two, it is told and flagged"
+        "name of the engine; where the simulated one differs in this or the next two, it is told and flagged; null, as "
+        "they, where a recorded profile does not say it"
     ),
     "attn_implementation": Key("the engine's attention kernel"),
     "num_threads": Key("of the CPU; null: as the engine chose"),
@@ -141,7 +142,7 @@ PROFILE = {
     "rows": Key("of each table: one that has others is refused"),
     **{name: Key(f"{key.doc}; not of a recorded profile", always=False) for name, key in _TIMES.items()},
     "env": Key("as in `run_meta.json`; not of a recorded profile", always=False),
-    "engine": Key("as in `run_meta.json`; not of a recorded profile", always=False),
+    "engine": Key("as in `run_meta.json`; of a recorded profile its name and version, or null", always=False),
     "created_at": Key("of a recorded profile: when it was read", always=False),
     "source": Key("of a recorded profile: its folder", always=False),
     "reach": Key(

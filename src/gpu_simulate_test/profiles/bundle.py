@@ -54,7 +54,10 @@ def identity(config: StageConfig) -> dict[str, Any]:
 
 
 def served(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Engine, its version, attention kernel and threads, as far as the metadata of a profile or a real run say."""
+    """Engine, its version, attention kernel and threads, as far as the metadata of a profile or a real run say.
+
+    A run that was recorded elsewhere does not.
+    """
     engine = meta.get("engine") or {}
     details = engine.get("details") or {}
     name = engine.get("name") or meta.get("backend")
@@ -66,7 +69,7 @@ def served(meta: Mapping[str, Any]) -> dict[str, Any]:
         "attention kernel": attention or meta.get("attn_implementation"),
         "threads": details.get("num_threads", meta.get("num_threads")),
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in found.items() if value not in (None, "recorded")}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 The folder is one that LLMServingSim's profiler writes for a model on a device: ``dense.csv`` (per token count),
 ``per_sequence.csv``, ``attention.csv`` (prompt chunk, its cached tokens, decoding sequences, their context) and, if
-measured, ``skew.csv`` (unequal contexts). Times there are microseconds, here ms.
+measured, ``skew.csv`` (unequal contexts); ``meta.yaml`` says with which vLLM. Times there are microseconds, here ms.
 """
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -64,7 +66,10 @@ def fill(config: VidurProfileConfig) -> Contents:
     source = Path(config.profile.folder)
     mlp, attention, kernels = read_recorded_profile(source)
     tables = {MLP: mlp, ATTENTION: attention} | {table: getattr(kernels, name) for name, table in KERNELS.items()}
+    engine = _measured_with(source)
+    measured_with = f"vLLM {engine['engine']['details']['vllm']}" if engine["engine"] else "an engine that is not named"
     meta = {
+        **engine,
         "source": str(source.absolute()),
         "created_at": now(),
         "reach": KernelModel(OperatorModel(mlp, attention, config.model.num_layers), kernels).high(),
@@ -72,12 +77,24 @@ def fill(config: VidurProfileConfig) -> Contents:
     }
     lines = [
         f"- source: {source.name}",
+        f"- measured with: {measured_with}",
         *(f"- {table.filename}: {len(frame)} points" for table, frame in tables.items()),
         "- predictor not checked on held-out iterations: none were recorded",
     ]
     if kernels.skew.empty:
         lines.append("- no attention over unequal contexts: such batches are taken at their mean")
     return Contents(tables, meta, lines)
+
+
+def _measured_with(folder: Path) -> dict[str, Any]:
+    """The engine as far as the folder says: kernels know nothing of the engine that the settings name."""
+    unknown = {"backend": None, "attn_implementation": None, "num_threads": None, "engine": None}
+    try:
+        said = (folder / "meta.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # older folders have none
+        return unknown
+    found = re.search(r"""^vllm_version: *['"]?([\w.+-]+)""", said, re.MULTILINE)
+    return unknown | ({"backend": "vllm", "engine": {"name": "vllm", "details": {"vllm": found[1]}}} if found else {})
 
 
 def read_recorded_profile(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Kernels]:

@@ -9,7 +9,7 @@ import pytest
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles import llmservingsim, measured
-from gpu_simulate_test.profiles.bundle import Contents, read_bundle, write_bundle
+from gpu_simulate_test.profiles.bundle import Contents, read_bundle, served, write_bundle
 from gpu_simulate_test.profiles.predictors import Predictors
 from tests.support.configs import typed_config
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost
@@ -53,3 +53,23 @@ def test_a_folder_of_kernels_is_predicted_as_its_tables_say(tmp_path: Path) -> N
     for batch in BATCHES:
         assert predictors.iterations.step_ns(batch, 0.0) == pytest.approx(model_of(folder).step_ns(batch, 0.0))
     assert predictors.noise is None
+
+
+@pytest.mark.parametrize(
+    ("said", "engine"),
+    [
+        ("profiler_version: 1\nvllm_version: '0.19.0'\n", {"engine": "vllm", "engine version": "0.19.0"}),
+        ("vllm_version: 0.20.1rc1\n", {"engine": "vllm", "engine version": "0.20.1rc1"}),
+        ("profiler_version: 1\n", {}),
+        (None, {}),
+    ],
+)
+def test_kernels_are_of_the_engine_that_their_folder_names_whatever_the_settings_say(
+    tmp_path: Path, said: str | None, engine: dict[str, str]
+) -> None:
+    folder = write_profile(tmp_path / "profile")
+    if said is not None:
+        (folder / "meta.yaml").write_text(said, encoding="utf-8")
+    settings = overrides(tmp_path, tmp_path / "none", f"profile.folder={folder}")
+    _, meta = written(tmp_path / "root", llmservingsim.fill(typed_config("vidur_profile", *settings)), *settings)
+    assert served(meta) == engine
