@@ -17,7 +17,8 @@ def churn():
     for _ in range(4):
         buffers = [torch.ones(5_000_000) for _ in range(3)]
 
-churn()
+for _ in range(3):  # until the heap is as large as it gets
+    churn()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 churn()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -30,5 +31,4 @@ def page_faults(mode: str) -> int:
 
 
 def test_buffers_of_an_engine_on_a_cpu_come_without_page_faults() -> None:
-    # The least of three: a machine short of memory takes pages away in the middle of a run.
-    assert min(page_faults("prepared") for _ in range(3)) < page_faults("plain") / 20
+    assert page_faults("prepared") < page_faults("plain") / 20
