@@ -12,17 +12,15 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
     from gpu_simulate_test.profiles.bundle import PROFILE_META
+    from gpu_simulate_test.simulator.real_run import load_real_run
     from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 
     workload = load_workload(workload_path(config), config.model.id)
-    if not config.real_run_dir:
-        load_profile(config)  # that it is missing is said before Vidur is imported
-
-    from gpu_simulate_test.simulator.real_run import load_real_run
-    from gpu_simulate_test.vidur_ext.sim_runner import vidur_sim
-
     real = load_real_run(Path(config.real_run_dir), workload) if config.real_run_dir else None
     profile = load_profile(config, real.limits if real else None)
+
+    from gpu_simulate_test.vidur_ext.sim_runner import vidur_sim  # Vidur with it: what is missing is said before
+
     identity = {
         "workload": workload.sha256,
         "profile": file_sha256(profile.path / PROFILE_META),

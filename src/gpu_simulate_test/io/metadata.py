@@ -110,6 +110,17 @@ ENGINE = {
         always=False,
     ),
 }
+# What of a model its operators' cost depends on.
+MODEL_DIMENSIONS = (
+    "num_layers",
+    "num_q_heads",
+    "num_kv_heads",
+    "head_dim",
+    "hidden_size",
+    "intermediate_size",
+    "vocab_size",
+    "tie_word_embeddings",
+)
 _LATER = "not in older profiles"
 PROFILE = {
     **_SCHEMA,
@@ -119,18 +130,9 @@ PROFILE = {
     **{
         name: Key(f"see [limits](#limits); {_LATER}", always=False) for name in ("tensor_parallel", "pipeline_parallel")
     },
-    "num_layers": Key("of the model"),
     **{
-        name: Key(f"of the model; {_LATER}", always=False)
-        for name in (
-            "num_q_heads",
-            "num_kv_heads",
-            "head_dim",
-            "hidden_size",
-            "intermediate_size",
-            "vocab_size",
-            "tie_word_embeddings",
-        )
+        name: Key("of the model") if name == "num_layers" else Key(f"of the model; {_LATER}", always=False)
+        for name in MODEL_DIMENSIONS
     },
     "backend": Key(
         "name of the engine; where the simulated one differs in this or the next two, it is told and flagged; null, as "

@@ -14,6 +14,7 @@ import pandas as pd
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.files import read_json, write_json
+from gpu_simulate_test.io.metadata import MODEL_DIMENSIONS
 from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, KERNELS, MLP, NOISE
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state
 from gpu_simulate_test.io.tables import Table, find_table, read_table, write_table
@@ -21,18 +22,8 @@ from gpu_simulate_test.latency.kernels import Kernels
 
 PROFILE_META = "profile_meta.json"
 
-_MODEL = (
-    "num_layers",
-    "num_q_heads",
-    "num_kv_heads",
-    "head_dim",
-    "hidden_size",
-    "intermediate_size",
-    "vocab_size",
-    "tie_word_embeddings",
-)
 # What a profile is valid for: the simulated settings must be the profiled ones.
-IDENTITY = ("model_id", "device", "dtype", "tensor_parallel", "pipeline_parallel", *_MODEL)
+IDENTITY = ("model_id", "device", "dtype", "tensor_parallel", "pipeline_parallel", *MODEL_DIMENSIONS)
 
 
 def bundle_dir(root: Path, device: str, model_id: str) -> Path:
@@ -46,7 +37,7 @@ def identity(config: StageConfig) -> dict[str, Any]:
         "model_id": config.model.id,
         "device": config.hardware.vidur_device,
         **{key: getattr(config.limits, key) for key in ("dtype", "tensor_parallel", "pipeline_parallel")},
-        **{key: getattr(config.model, key) for key in _MODEL},
+        **{key: getattr(config.model, key) for key in MODEL_DIMENSIONS},
         "backend": config.backend.name,
         "attn_implementation": config.backend.attn_implementation,
         "num_threads": config.backend.num_threads,

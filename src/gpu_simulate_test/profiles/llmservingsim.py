@@ -7,7 +7,6 @@ measured, ``skew.csv`` (unequal contexts); ``meta.yaml`` says with which vLLM. T
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -66,10 +65,13 @@ def fill(config: VidurProfileConfig) -> Contents:
     source = Path(config.profile.folder)
     mlp, attention, kernels = read_recorded_profile(source)
     tables = {MLP: mlp, ATTENTION: attention} | {table: getattr(kernels, name) for name, table in KERNELS.items()}
-    engine = _measured_with(source)
-    measured_with = f"vLLM {engine['engine']['details']['vllm']}" if engine["engine"] else "an engine that is not named"
+    version = _vllm_version(source)
     meta = {
-        **engine,
+        # Of the engine that measured them, whatever engine the settings name.
+        "backend": "vllm" if version else None,
+        "attn_implementation": None,
+        "num_threads": None,
+        "engine": {"name": "vllm", "details": {"vllm": version}} if version else None,
         "source": str(source.absolute()),
         "created_at": now(),
         "reach": KernelModel(OperatorModel(mlp, attention, config.model.num_layers), kernels).high(),
@@ -77,7 +79,7 @@ def fill(config: VidurProfileConfig) -> Contents:
     }
     lines = [
         f"- source: {source.name}",
-        f"- measured with: {measured_with}",
+        f"- measured with: {f'vLLM {version}' if version else 'an engine that is not named'}",
         *(f"- {table.filename}: {len(frame)} points" for table, frame in tables.items()),
         "- predictor not checked on held-out iterations: none were recorded",
     ]
@@ -86,15 +88,14 @@ def fill(config: VidurProfileConfig) -> Contents:
     return Contents(tables, meta, lines)
 
 
-def _measured_with(folder: Path) -> dict[str, Any]:
-    """The engine as far as the folder says: kernels know nothing of the engine that the settings name."""
-    unknown = {"backend": None, "attn_implementation": None, "num_threads": None, "engine": None}
+def _vllm_version(folder: Path) -> str | None:
+    """With which vLLM the kernels were measured; None where the folder, an older one, does not say."""
     try:
         said = (folder / "meta.yaml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):  # older folders have none
-        return unknown
+    except (OSError, UnicodeDecodeError):
+        return None
     found = re.search(r"""^vllm_version: *['"]?([\w.+-]+)""", said, re.MULTILINE)
-    return unknown | ({"backend": "vllm", "engine": {"name": "vllm", "details": {"vllm": found[1]}}} if found else {})
+    return found[1] if found else None
 
 
 def read_recorded_profile(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Kernels]:
