@@ -225,7 +225,7 @@ def _left_out(pairing: Pairing, real: Run, sim: Run) -> list[str]:
     if not len(pairing.paired):
         raise ArtifactError(
             f"nothing to compare, no request completed in both runs: {real.path} and {sim.path}; "
-            "look at error_msg in their request_metrics.csv"
+            "look at error_msg in their tables of requests"
         )
     if len(pairing.paired) == len(pairing.common):
         return []

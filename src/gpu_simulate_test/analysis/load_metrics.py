@@ -127,7 +127,7 @@ def _load_sample(check: Check, meta: dict[str, Any]) -> Run:
     check_times(check, requests)
     table = read_table(check.path, TBT_QUANTILES)
     if len(table) and not np.array_equal(table["level"].round(6), np.linspace(0, 1, NUM_QUANTILES).round(6)):
-        raise ArtifactError(f"level is not 0, 0.001, ... 1: {check.path / TBT_QUANTILES.filename}; {check.advice}")
+        raise ArtifactError(f"level is not 0, 0.001, ... 1: {check.file(TBT_QUANTILES)}; {check.advice}")
     tokens = pd.DataFrame({name: np.empty(0) for name in TOKEN_METRICS.required})
     return Run(
         check.path, meta, requests, tokens, None, [], tbt_quantiles=table["token_latency_ns"].to_numpy(dtype=np.float64)
@@ -140,7 +140,7 @@ def _load_tables(check: Check) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     tokens = _read_tokens(check, requests)
     requests = requests[~_is_warmup(requests)].reset_index(drop=True)
     if tokens.empty and "completion_time_ns" in requests:
-        missing.append(f"time of each token, so TBT ({TOKEN_METRICS.filename} has no rows)")
+        missing.append(f"time of each token, so TBT ({check.file(TOKEN_METRICS).name} has no rows)")
         ok = is_ok(requests)
         if unknown := int(requests["first_token_time_ns"].isna().to_numpy(dtype=bool)[ok].sum()):
             missing.append(
@@ -168,11 +168,11 @@ def _read_requests(check: Check) -> tuple[pd.DataFrame, list[str]]:
     """Read the request table, warm-up still in it, by ascending id; and the figures it cannot give."""
     frame = read_table(check.path, REQUEST_METRICS)
     frame = frame.sort_values("request_id", kind="stable", ignore_index=True)
-    name, ids = REQUEST_METRICS.filename, frame["request_id"]
+    ids = frame["request_id"]
     if frame.empty:
-        raise ArtifactError(f"no requests: {check.path / name}; {check.advice}")
-    check.refuse(ids.duplicated(), ids, "duplicate request_id", name)
-    check.refuse(~frame["status"].isin(["ok", "error"]), ids, "status is neither ok nor error", name)
+        raise ArtifactError(f"no requests: {check.file(REQUEST_METRICS)}; {check.advice}")
+    check.refuse(ids.duplicated(), ids, "duplicate request_id", REQUEST_METRICS)
+    check.refuse(~frame["status"].isin(["ok", "error"]), ids, "status is neither ok nor error", REQUEST_METRICS)
     for column in ("submit_time_ns", "first_scheduled_time_ns", "completion_time_ns", "num_preemptions"):
         # A column of empty fields says as little as no column.
         if column in frame and bool(frame[column].isna().all()):
@@ -183,7 +183,6 @@ def _read_requests(check: Check) -> tuple[pd.DataFrame, list[str]]:
 
 def _read_tokens(check: Check, requests: pd.DataFrame) -> pd.DataFrame:
     """Read the tokens of the ok requests in order; `requests` still holds warm-up."""
-    name = TOKEN_METRICS.filename
     tokens = read_table(check.path, TOKEN_METRICS, TOKEN_METRICS.required)
     latency = tokens.pop("token_latency_ns").to_numpy(dtype=np.float64, na_value=np.nan)
     frame = tokens.assign(token_latency_ns=latency)
@@ -191,7 +190,7 @@ def _read_tokens(check: Check, requests: pd.DataFrame) -> pd.DataFrame:
     known, ids = requests["request_id"].to_numpy(), frame["request_id"].to_numpy()
     _, starts, ends = _groups(ids)
     position = np.minimum(np.searchsorted(known, ids[starts]), len(known) - 1)
-    check.refuse(known[position] != ids[starts], ids[starts], "tokens of an unknown request", name)
+    check.refuse(known[position] != ids[starts], ids[starts], "tokens of an unknown request", TOKEN_METRICS)
     counted = is_ok(requests) & ~_is_warmup(requests)
     if not counted[position].all():
         frame = frame[np.repeat(counted[position], ends - starts)]
@@ -203,15 +202,17 @@ def _read_tokens(check: Check, requests: pd.DataFrame) -> pd.DataFrame:
     _, starts, _ = _groups(ids)
     step = np.diff(index, prepend=index[:1])
     step[starts] = index[starts] + 1
-    check.refuse(step != 1, ids, "token_index has gaps", name)
+    check.refuse(step != 1, ids, "token_index has gaps", TOKEN_METRICS)
     del step
     gap = np.diff(times, prepend=times[:1])
     gap[starts] = 0
-    check.refuse(gap < 0, ids, "token_time_ns goes back", name)
+    check.refuse(gap < 0, ids, "token_time_ns goes back", TOKEN_METRICS)
     apart = latency - gap
     apart[starts] = 0  # the first token has no predecessor: whatever a foreign table says there is not a latency
     # One nanosecond apart is a foreign run that rounded times and latencies on their own.
-    check.refuse(np.abs(apart, out=apart) > 1, ids, "token_latency_ns is not the time since the previous token", name)
+    check.refuse(
+        np.abs(apart, out=apart) > 1, ids, "token_latency_ns is not the time since the previous token", TOKEN_METRICS
+    )
     missing = np.flatnonzero(np.isnan(apart))
     del apart
     latency = latency.copy()
@@ -236,26 +237,25 @@ def _groups(ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDAr
 
 def _match_tokens(check: Check, requests: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
     """Hold every ok request against its tokens; the last one gives `completion_time_ns`."""
-    name = REQUEST_METRICS.filename
     ok = is_ok(requests)
     ids = requests["request_id"].to_numpy()[ok]
     stated = requests["num_decode_tokens_actual"].to_numpy()[ok]
-    check.refuse(stated < 1, ids, "an ok request that made no token", name)
+    check.refuse(stated < 1, ids, "an ok request that made no token", REQUEST_METRICS)
     _, starts, ends = _groups(tokens["request_id"].to_numpy())
     rows = np.zeros(len(ids), dtype=np.int64)
     rows[np.searchsorted(ids, tokens["request_id"].to_numpy()[starts])] = ends - starts
     wrong = rows != stated
-    check.refuse(wrong, ids, "token rows do not add up to num_decode_tokens_actual", TOKEN_METRICS.filename)
+    check.refuse(wrong, ids, "token rows do not add up to num_decode_tokens_actual", TOKEN_METRICS)
 
     check_presence(check, requests, ok)
     times = tokens["token_time_ns"].to_numpy()
     first = requests["first_token_time_ns"].to_numpy(dtype=np.int64, na_value=0)[ok]
-    check.refuse(first != times[starts], ids, "first_token_time_ns is not the time of the first token", name)
+    check.refuse(first != times[starts], ids, "first_token_time_ns is not the time of the first token", REQUEST_METRICS)
     completion = np.zeros(len(requests), dtype=np.int64)
     completion[ok] = times[ends - 1]
     if "completion_time_ns" in requests:
         wrong = requests["completion_time_ns"].to_numpy(dtype=np.int64, na_value=0)[ok] != completion[ok]
-        check.refuse(wrong, ids, "completion_time_ns is not the time of the last token", name)
+        check.refuse(wrong, ids, "completion_time_ns is not the time of the last token", REQUEST_METRICS)
     return requests.assign(completion_time_ns=pd.arrays.IntegerArray(completion, ~ok))
 
 

@@ -35,10 +35,6 @@ class Noise:
         """The ratio in force at `time_ns`; after the record's end comes its start."""
         return self._ratios[bisect_right(self._times, time_ns % self._length) - 1]
 
-    def quantile(self, level: float) -> float:
-        """The ratio that a fraction `level` of the iterations stays below."""
-        return float(np.quantile(self._ratios, level))
-
 
 class Noisy:
     """A latency model whose batches scatter as recorded iterations did, from `offset_ns` of that record on."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.engine import COMPOSITION, Composition
+from gpu_simulate_test.engine import COMPOSITION
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.latency.iterations import fit_iterations
 from gpu_simulate_test.latency.kernels import KernelModel
@@ -77,10 +77,6 @@ class Predictors:
         """True where every quantity of a batch lies within the profiled range, shape (n_batches,)."""
         inside = [batches[name].between(self.low[name], self.high[name]) for name in COMPOSITION]
         return np.asarray(np.logical_and.reduce(inside), dtype=bool)
-
-    def quantile_ns(self, batch: Composition, level: float) -> float:
-        """The time that a fraction `level` of such batches stays below, ns; NaN where no noise was recorded."""
-        return self.iterations.step_ns(batch, 0.0) * (self.noise.quantile(level) if self.noise else np.nan)
 
     def predict_table(self, points: pd.DataFrame) -> np.ndarray:
         """Predicted times, ns, of the rows of an iteration table, shape (n,)."""

@@ -168,6 +168,14 @@ def test_a_contradiction_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_message_names_the_file_that_was_read(run_dir: Path) -> None:
+    table = pd.read_csv(run_dir / "token_metrics.csv").astype({"token_latency_ns": "Int64"})
+    (run_dir / "token_metrics.csv").unlink()
+    table.iloc[:-1].to_parquet(run_dir / "token_metrics.parquet", index=False)
+    with pytest.raises(ArtifactError, match=r"token rows do not add up .*/token_metrics\.parquet: request 2;"):
+        load_run(run_dir, "real")
+
+
 def test_a_failed_request_with_a_completion_is_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path / "v", "vidur", TIMES, failed=[1])
     edit_csv(path / "request_metrics.csv", set_cell(1, "completion_time_ns", 1050 * MS))

@@ -1,19 +1,15 @@
 """Simulations with noise scatter as the profiled iterations did, and say how sure each figure is."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from gpu_simulate_test.engine import Composition, ScheduledSeq
+from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.model import batches_of
 from gpu_simulate_test.latency.noise import Noise
 from gpu_simulate_test.profiles.bursts import Measured, noise_record, random_episode, run_episode
 from gpu_simulate_test.profiles.operators import Reach
-from gpu_simulate_test.profiles.predictors import Predictors
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost
-from tests.unit.latency.test_predictor import measure, operator_model
 
 RECORD = pd.DataFrame({"time_ns": [0, 10, 20], "ratio": [0.8, 1.0, 1.5]})
 
@@ -21,11 +17,6 @@ RECORD = pd.DataFrame({"time_ns": [0, 10, 20], "ratio": [0.8, 1.0, 1.5]})
 def test_a_ratio_holds_until_the_next_iteration_began_and_the_record_goes_round() -> None:
     noise = Noise(RECORD)
     assert [noise.ratio(time) for time in (0, 9, 10, 19, 20, 21, 30, 31)] == [0.8, 0.8, 1.0, 1.0, 1.5, 0.8, 0.8, 1.0]
-
-
-def test_quantiles_are_those_of_the_record() -> None:
-    assert Noise(RECORD).quantile(0.5) == 1.0
-    assert Noise(RECORD).quantile(1.0) == 1.5
 
 
 def test_offsets_lie_within_the_record_and_follow_the_seed() -> None:
@@ -54,11 +45,3 @@ def test_the_record_of_an_engine_holds_its_excess_over_the_prediction_in_order_o
     late = record["time_ns"] > 100_000_000
     assert record.loc[~late, "ratio"].to_numpy() == pytest.approx(1.0)
     assert record.loc[late, "ratio"].to_numpy() == pytest.approx(1.5)
-
-
-def test_a_batch_has_a_quantile_as_well_as_a_median() -> None:
-    batch = Composition.of([ScheduledSeq(0, 1, 10, False)])
-    silent = Predictors.fit(operator_model(), measure(range(2)))
-    predictors = replace(silent, noise=Noise(RECORD))
-    assert predictors.quantile_ns(batch, 1.0) == pytest.approx(1.5 * predictors.iterations.step_ns(batch, 0.0))
-    assert np.isnan(silent.quantile_ns(batch, 0.5)), "no noise was recorded"
