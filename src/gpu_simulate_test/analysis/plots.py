@@ -1,11 +1,11 @@
-"""CDFs as PNG files, drawn with seaborn."""
+"""CDFs as PNG files."""
 
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,12 +21,19 @@ _LEVELS = [level / 100 for level in PERCENTILES.values()]
 # Told apart without their colours, too: a printed page has none.
 _LINES, _MARKS = {"real": "-", "sim": (0, (5, 1.5))}, {"real": "o", "sim": "D"}
 _STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "xtick.bottom": False,
+    "ytick.left": False,
     "grid.color": GRID,
+    "lines.solid_capstyle": "round",
     "font.family": ["DejaVu Sans"],
 }
 
@@ -52,7 +59,7 @@ def write_cdf_plots(comparison: Comparison, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    with sns.axes_style("whitegrid", rc=_STYLE):
+    with rc_context(_STYLE):
         for metric in METRICS:
             figure = _cdf_figure(comparison, metric)
 
@@ -88,32 +95,28 @@ def _cdf_figure(comparison: Comparison, metric: str) -> Figure:
 
 def _draw(axes: Axes, side: str, corners: tuple[Floats, Floats], statistics: "pd.Series[float]") -> None:
     x, share = corners
-    sns.lineplot(
-        x=x,
-        y=share,
-        ax=axes,
-        estimator=None,
-        sort=False,
+    axes.plot(
+        x,
+        share,
         drawstyle="steps-post",
         color=COLOURS[side],
         linestyle=_LINES[side],
         linewidth=1.9,
         label=side,
     )
-    sns.scatterplot(
-        x=statistics.loc[list(PERCENTILES)].to_numpy(dtype=np.float64) / NS_PER_MS,
-        y=_LEVELS,
-        ax=axes,
-        color=COLOURS[side],
-        marker=_MARKS[side],
+    axes.scatter(
+        statistics.loc[list(PERCENTILES)].to_numpy(dtype=np.float64) / NS_PER_MS,
+        _LEVELS,
         s=52,
+        marker=_MARKS[side],
+        color=COLOURS[side],
+        edgecolors="white",
+        linewidths=0.6,
         zorder=4,
-        legend=False,
     )
 
 
 def _label(axes: Axes, metric: str) -> None:
-    sns.despine(ax=axes)
     axes.set_ylim(0, 1.02)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], labels=["0", "25", "50", "75", "100"])
     axes.set_xlabel(f"{NAMES[metric]}, ms")
