@@ -1,7 +1,7 @@
 """CDFs as PNG files."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from gpu_simulate_test.io.files import write_atomic
 _LEVELS = [level / 100 for level in PERCENTILES.values()]
 # Told apart without their colours, too: a printed page has none.
 _LINES, _MARKS = {"real": "-", "sim": (0, (5, 1.5))}, {"real": "o", "sim": "D"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,
