@@ -5,8 +5,9 @@ from datetime import datetime
 from pathlib import Path
 
 from gpu_simulate_test.analysis.assess import Assessment, assess
+from gpu_simulate_test.analysis.drawing import Artist
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
-from gpu_simulate_test.analysis.plots import write_cdf_plots
+from gpu_simulate_test.analysis.pictures import picture_paths, pictures, write_pictures
 from gpu_simulate_test.analysis.report import headline, verdict_line, write_report
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ArtifactError
@@ -50,10 +51,14 @@ def compare_runs(
     MachineError
         The directory cannot be written.
     """
-    repeats, sim = load_repeats(real_dir), load_run(sim_dir, "vidur")
-    assessment = assess(repeats, sim, tolerance=tolerance, allow_mismatch=allow_mismatch, slo=slo)
-    plots = write_cdf_plots(assessment.comparison, run.path / "plots")
-    write_report(assessment, repeats[0], sim, run, plots)
+    plots = run.path / "plots"
+    with Artist() as artist:
+        repeats, sim = load_repeats(real_dir), load_run(sim_dir, "vidur")
+        assessment = assess(repeats, sim, tolerance=tolerance, allow_mismatch=allow_mismatch, slo=slo)
+        artist.begin(pictures(assessment.comparison))
+        plots.mkdir(parents=True, exist_ok=True)
+        write_report(assessment, repeats[0], sim, run, picture_paths(plots))
+        write_pictures(plots, artist.drawn())
     _log.info(headline(assessment))
     _log.info("verdict: %s", verdict_line(assessment))
     for note in assessment.comparison.notes:

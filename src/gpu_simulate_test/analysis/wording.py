@@ -27,8 +27,6 @@ TITLES = {
     "e2e": "End-to-end latency (E2E)",
     "e2e_per_token": "E2E per output token",
 }
-COLOURS = {"real": "#1b4f8f", "sim": "#d9730d"}
-INK, SOFT, GRID = "#26323f", "#5b6774", "#dfe4ea"
 _MAX_CORNERS = 2000
 _LIMITS = (
     "An error is simulated - real; a relative error divides by real. Percentiles interpolate linearly.",

@@ -1,0 +1,97 @@
+"""CDFs become pictures in a process of their own, which imports matplotlib and draws while other things are done."""
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+COLOURS = {"real": "#1b4f8f", "sim": "#d9730d"}
+INK, SOFT, GRID = "#26323f", "#5b6774", "#dfe4ea"
+# -P: nothing is imported from the folder one happens to be in.
+_COMMAND = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is drawn of one metric.
+
+    Attributes
+    ----------
+    title, below, x_label, y_label : str
+        Two lines above the axes, and what is along them.
+    levels : dict of str to float
+        Shares that are marked, by name.
+    curves : dict of str to tuple of (Floats, Floats, Floats)
+        By side, real and sim: the corners of its CDF, values in ms and shares, of shape (n_corners,); its values at
+        the levels, ms, of shape (n_levels,). Without a side the axes are empty.
+    limits : (float, float)
+        Of the values, ms.
+    text : str
+        Lines of figures below the axes; why they are empty.
+    """
+
+    title: str
+    below: str
+    x_label: str
+    y_label: str
+    levels: dict[str, float]
+    curves: dict[str, tuple[Floats, Floats, Floats]]
+    limits: tuple[float, float]
+    text: str
+
+
+class Artist:
+    """The process that draws. It ends with the context, whatever happens there."""
+
+    def __enter__(self) -> "Artist":
+        pipe = subprocess.PIPE
+        # In a group of its own it hears no Ctrl-C: what that ends is decided here.
+        self._process = subprocess.Popen(_COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def begin(self, pictures: Sequence[Picture]) -> None:
+        """Have pictures drawn, without waiting for them; once."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(pickle.dumps(pictures))
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended; `drawn` says why
+        self._process.stdin = None
+
+    def drawn(self) -> list[bytes]:
+        """Wait for the pictures; each is the content of a PNG file.
+
+        Raises
+        ------
+        RuntimeError
+            The process failed; with what it said.
+        """
+        drawn, said = self._process.communicate()
+        if self._process.returncode:
+            raise RuntimeError(f"drawing ended with {self._process.returncode}: {said.decode(errors='replace')}")
+        images: list[bytes] = pickle.loads(drawn)
+        return images
+
+
+def serve() -> None:
+    """The other end of `Artist`: pictures from stdin, PNG files to stdout."""
+    from gpu_simulate_test.analysis.plots import png  # while there is nothing to draw yet
+
+    pictures = pickle.load(sys.stdin.buffer)
+    pickle.dump([png(picture) for picture in pictures], sys.stdout.buffer)
