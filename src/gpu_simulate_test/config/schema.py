@@ -17,7 +17,7 @@ from gpu_simulate_test.config.vidur import (
     SchedulerConfig,
     VidurConfig,
 )
-from gpu_simulate_test.config.workload import MAX_ARRIVAL_NS, ArrivalConfig, LengthConfig, WorkloadConfig
+from gpu_simulate_test.config.workload import MAX_ARRIVAL_NS, ArrivalConfig, LengthConfig, PrefixConfig, WorkloadConfig
 
 __all__ = [
     "MAX_ARRIVAL_NS",
@@ -37,6 +37,7 @@ __all__ = [
     "ModelConfig",
     "OutputConfig",
     "PredictorConfig",
+    "PrefixConfig",
     "ProfileConfig",
     "ProfilingConfig",
     "RealBenchConfig",

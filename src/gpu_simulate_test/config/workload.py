@@ -42,6 +42,15 @@ class ArrivalConfig(Settings):
         return self
 
 
+class PrefixConfig(Settings):
+    """What synthetic prompts begin with in common."""
+
+    num_prefixes: Int = Field(default=1, ge=1, le=MAX_REQUESTS, description="synthetic: how many; each request has one")
+    num_tokens: Tokens | None = Field(
+        default=None, description="synthetic: tokens of each, counted in num_prefill_tokens; null: nothing is shared"
+    )
+
+
 def _within(key: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise ConfigError(f"{key}={value} is out of range: it must be from {low:,.15g} to {high:,.15g}")
@@ -60,6 +69,12 @@ class LengthConfig:
     median: float | None
     sigma: float | None
     zipf: float | None
+
+    @property
+    def shortest(self) -> int:
+        """The least that may be drawn."""
+        drawn = self.low is not None or self.median is not None or self.zipf is not None
+        return (self.low or 1) if drawn else self.high
 
     def check(self, key: str) -> None:
         """Raise ConfigError where two settings contradict each other; `key` is the name of `high`."""
@@ -87,6 +102,7 @@ class WorkloadConfig(Settings):
     num_decode_tokens_min: Tokens | None = Field(description=_MIN.format("num_decode_tokens"))
     seed: Seed = Field(description="of lengths, tokens and arrivals")
     arrival: ArrivalConfig
+    prefix: PrefixConfig = Field(default_factory=PrefixConfig)
     workload_dir: str | None = Field(description="a finished workload instead of the one these settings name")
     num_prefill_tokens_median: _Median | None = Field(default=None, description=_MEDIAN.format("num_prefill_tokens"))
     num_prefill_tokens_sigma: _Sigma | None = Field(default=None, description=_SIGMA)
@@ -122,6 +138,14 @@ class WorkloadConfig(Settings):
             raise ConfigError(f"workload.trace_end_s={self.trace_end_s} is not after workload.trace_start_s")
         if self.trace_time_scale != 1 and self.arrival.kind != "trace":
             raise ConfigError("workload.trace_time_scale needs workload.arrival.kind=trace: it scales recorded gaps")
+        prefix = self.prefix.num_tokens
+        if prefix is not None and self.source != "synthetic":
+            raise ConfigError("workload.prefix needs workload.source=synthetic: other prompts are as they are")
+        if prefix is not None and prefix >= self.prefill_lengths.shortest:
+            raise ConfigError(
+                f"workload.prefix.num_tokens={prefix} leaves nothing of a prompt of {self.prefill_lengths.shortest} "
+                "tokens: raise workload.num_prefill_tokens_min"
+            )
         return self
 
     @property

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS, read_tab
 
 PROMPTS = "prompts.jsonl"
 DATA_FILES = (TRACE_LENGTHS.filename, TRACE_INTERVALS.filename, PROMPTS)
+
+Segments = Sequence[tuple[str, int]]  # name and number of tokens of what prompts share
 
 _FIRST_PLAIN_TOKEN = 3  # below it lie special tokens in common vocabularies
 
@@ -63,6 +67,8 @@ def workload_path(config: StageConfig) -> Path:
         return Path(config.workload.workload_dir)
     identity = config.workload.model_dump()
     del identity["workload_dir"]
+    if config.workload.prefix.num_tokens is None:
+        del identity["prefix"]
     for key in ("prompts", "trace"):
         if config.workload.source == key:
             file = identity[key]
@@ -171,7 +177,10 @@ def _checked_prompt(line: str, where: str, seen: set[str]) -> dict[str, Any]:
         raise ConfigError(f"malformed prompt: {where}: text must be a string")
     random_tokens = prompt.get("random_tokens")
     if random_tokens is not None and not _is_random_tokens(random_tokens):
-        raise ConfigError(f"malformed prompt: {where}: random_tokens must be count >= 1, seed and vocab_size")
+        raise ConfigError(
+            f"malformed prompt: {where}: random_tokens must be count >= 1, seed, vocab_size and, of at most count "
+            "tokens, shared"
+        )
     if not prompt["text"] and not ids and random_tokens is None:
         raise ConfigError(f"malformed prompt: {where}: neither text nor token_ids")
     return prompt
@@ -180,30 +189,51 @@ def _checked_prompt(line: str, where: str, seen: set[str]) -> dict[str, Any]:
 def _is_random_tokens(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == {"count", "seed", "vocab_size"}
-        and all(type(number) is int for number in value.values())
+        and value.keys() - {"shared"} == {"count", "seed", "vocab_size"}
+        and all(type(number) is int for key, number in value.items() if key != "shared")
         and value["count"] >= 1
         and value["vocab_size"] > _FIRST_PLAIN_TOKEN
+        and _is_shared(value.get("shared", []), value["count"])
+    )
+
+
+def _is_shared(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(one, list) and [type(part) for part in one] == [str, int] and one[1] >= 1 for one in value)
+        and sum(number for _, number in value) <= count
     )
 
 
 def token_ids(prompt: dict[str, Any]) -> list[int] | None:
-    """Token ids of a prompt: those it has, or those that follow from its ``random_tokens``; None for a text alone.
-
-    Random ids are draws of Python's ``random.Random`` seeded with ``tokens-<seed>-<prompt_id>``: the same on any
-    machine, and those of one prompt need no other.
-    """
+    """Token ids of a prompt: those it has, or those that follow from its ``random_tokens``; None for a text alone."""
     ids: list[int] | None = prompt.get("token_ids")
-    spec = prompt.get("random_tokens")
-    if ids is not None or spec is None:
+    if ids is not None or "random_tokens" not in prompt:
         return ids
-    return random_token_ids(f"tokens-{spec['seed']}-{prompt['prompt_id']}", spec["count"], spec["vocab_size"])
+    vocab_size = prompt["random_tokens"]["vocab_size"]
+    return [token for seed, count in random_parts(prompt) for token in random_token_ids(seed, count, vocab_size)]
+
+
+def random_parts(prompt: dict[str, Any]) -> list[tuple[str, int]]:
+    """Seeds of the parts of a prompt with ``random_tokens``, and tokens of each; see `random_token_ids`.
+
+    First what it shares with others, by the name of that, then its own. Neither needs another prompt.
+    """
+    spec = prompt["random_tokens"]
+    shared = [(f"shared-{spec['seed']}-{name}", count) for name, count in spec.get("shared", ())]
+    own = spec["count"] - sum(count for _, count in shared)
+    return [*shared, (f"tokens-{spec['seed']}-{prompt['prompt_id']}", own)] if own else shared
+
+
+def plain_tokens(vocab_size: int) -> int:
+    """How many tokens of a vocabulary are drawn from."""
+    return vocab_size - _FIRST_PLAIN_TOKEN
 
 
 def random_token_ids(seed: str, count: int, vocab_size: int) -> list[int]:
-    """Plain tokens, uniform: draws of Python's ``random.Random`` of that seed."""
+    """Plain tokens, uniform: draws of Python's ``random.Random`` of that seed, fewer of one the first of more."""
     uniform = random.Random(seed).random
-    span = vocab_size - _FIRST_PLAIN_TOKEN
+    span = plain_tokens(vocab_size)
     return [_FIRST_PLAIN_TOKEN + int(uniform() * span) for _ in range(count)]
 
 
@@ -212,11 +242,28 @@ def dump_prompts(prompts: Iterable[dict[str, Any]]) -> Iterator[str]:
     return (json.dumps(prompt, ensure_ascii=False, separators=(",", ":")) + "\n" for prompt in prompts)
 
 
-def dump_random_prompts(prompt_ids: Iterable[str], counts: Iterable[int], seed: int, vocab_size: int) -> Iterator[str]:
+def dump_random_prompts(
+    prompt_ids: Iterable[str],
+    counts: Iterable[int],
+    seed: int,
+    vocab_size: int,
+    shared: Iterable[Segments] | None = None,
+) -> Iterator[str]:
     """Lines of prompts of seeded random tokens; the ids, plain ASCII, are not stored: `token_ids` makes them.
 
     Formatted, not encoded, for a million of them would take as long as all the rest.
+
+    Parameters
+    ----------
+    shared : iterable of sequence of (str, int), optional
+        What each begins with: the name of a text that others begin with as well, and how many tokens of it.
     """
-    tail = f',"seed":{seed},"vocab_size":{vocab_size}}}}}\n'
-    for prompt_id, count in zip(prompt_ids, counts, strict=True):
-        yield f'{{"prompt_id":"{prompt_id}","text":"","random_tokens":{{"count":{count}{tail}'
+    tail = f',"seed":{seed},"vocab_size":{vocab_size}'
+    for prompt_id, count, segments in zip(prompt_ids, counts, shared or repeat(()), strict=False):
+        more = _dumped(tuple(segments)) if segments else ""
+        yield f'{{"prompt_id":"{prompt_id}","text":"","random_tokens":{{"count":{count}{tail}{more}}}}}\n'
+
+
+@lru_cache(maxsize=4096)
+def _dumped(segments: Segments) -> str:
+    return f',"shared":{json.dumps(segments, ensure_ascii=False, separators=(",", ":"))}'

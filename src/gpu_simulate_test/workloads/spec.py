@@ -14,9 +14,11 @@ from gpu_simulate_test.io.recorded.conversations import is_conversations
 from gpu_simulate_test.io.run_dir import OpenRunDir
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS
 from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, dump_random_prompts, workload_sha256
+from gpu_simulate_test.io.workload_prefixes import cached_tokens, keys_of
 from gpu_simulate_test.workloads.arrival_schedule import Ints, inter_arrivals
 from gpu_simulate_test.workloads.lengths import draw_lengths
 from gpu_simulate_test.workloads.prompts import load_prompts
+from gpu_simulate_test.workloads.shared_prefixes import drawn_prefixes
 from gpu_simulate_test.workloads.token_lengths import tokenize, tokenizer_ref
 from gpu_simulate_test.workloads.trace import load_conversations, load_trace
 
@@ -63,7 +65,8 @@ def write_workload(config: StageConfig, run: OpenRunDir) -> None:
     )
     run.write_lines(PROMPTS, asked.lines)
     sha256 = workload_sha256(run.path)
-    run.write_text("summary.md", _summary(config, run.name, sha256, asked, arrivals))
+    shared = _shared(run.path / PROMPTS, prefill, config.limits.block_size)
+    run.write_text("summary.md", _summary(config, run.name, sha256, asked, arrivals, shared))
     run.finish_workload(
         workload_sha256=sha256,
         seed=config.workload.seed,
@@ -83,14 +86,15 @@ def _requests(config: StageConfig) -> _Requests:
         if is_conversations(Path(workload.trace)):
             prompts, decode, left_out = load_conversations(workload, model)
             return replace(_texts(config, prompts), decode=decode, left_out=left_out)
-        prefill, decode, gaps, left_out = load_trace(workload, model.max_position_embeddings)
+        prefill, decode, gaps, shared, left_out = load_trace(workload, model.max_position_embeddings)
     else:
         assert workload.num_requests is not None
         prefill = draw_lengths(workload.prefill_lengths, workload.num_requests, f"prefill-{workload.seed}")
         decode = draw_lengths(workload.decode_lengths, workload.num_requests, f"decode-{workload.seed}")
         gaps = inter_arrivals(workload.arrival, workload.num_requests, workload.seed)
+        shared = drawn_prefixes(workload.prefix, workload.num_requests, workload.seed)
     prompt_ids = [f"{workload.source}-{index}" for index in range(len(prefill))]
-    lines = dump_random_prompts(prompt_ids, prefill.tolist(), workload.seed, model.vocab_size)
+    lines = dump_random_prompts(prompt_ids, prefill.tolist(), workload.seed, model.vocab_size, shared)
     return _Requests(lines, prompt_ids, prefill, decode, gaps, left_out)
 
 
@@ -128,7 +132,19 @@ def _check_limits(config: StageConfig, prompt_ids: list[str], totals: np.ndarray
             )
 
 
-def _summary(config: StageConfig, workload_id: str, sha256: str, asked: _Requests, arrivals: Ints) -> str:
+def _shared(prompts: Path, prefill: Ints, block_size: int) -> str:
+    keys = keys_of(prompts, len(prefill), block_size)
+    sharing = sum(map(bool, keys))
+    if not sharing:
+        return "none"
+    found = int(cached_tokens(keys, prefill.tolist(), block_size).sum())
+    return (
+        f"{sharing} prompts begin with a block of {block_size} tokens of another; a prefix cache without limit finds "
+        f"{found} prompt tokens, {found / prefill.sum():.1%}"
+    )
+
+
+def _summary(config: StageConfig, workload_id: str, sha256: str, asked: _Requests, arrivals: Ints, shared: str) -> str:
     seconds = arrivals[-1] / 1e9
     prefill, decode = asked.prefill, asked.decode
     left_out = "".join(f"- left out: {count} requests {reason}\n" for reason, count in asked.left_out.items())
@@ -138,6 +154,7 @@ def _summary(config: StageConfig, workload_id: str, sha256: str, asked: _Request
         f"- requests: {len(prefill)}\n"
         f"{left_out}"
         f"- prompt tokens: {prefill.min()} to {prefill.max()}, median {np.median(prefill):g}, total {prefill.sum()}\n"
+        f"- shared beginnings: {shared}\n"
         f"- output tokens: {decode.min()} to {decode.max()}, median {np.median(decode):g}, total {decode.sum()}\n"
         f"- arrivals: {config.workload.arrival.kind}, over {seconds:.3f} s\n"
         f"- seed: {config.workload.seed}\n"

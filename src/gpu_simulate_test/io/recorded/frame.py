@@ -12,6 +12,10 @@ their unit at the end, ``_s``, ``_ms``, ``_us`` or ``_ns``:
     A list for each request: between what came after one another, or when it came.
 ``error``, ``error_type``
     See `gpu_simulate_test.io.recorded.text.failure`.
+``status``
+    A text, ``ok`` unless the request failed.
+``prompt_id``, ``hash_ids``
+    What prompts have in common; see `gpu_simulate_test.io.recorded.blocks`.
 """
 
 from itertools import chain
@@ -21,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.config.schema import MAX_TOKENS
+from gpu_simulate_test.io.recorded.blocks import blocks
 from gpu_simulate_test.io.recorded.numbers import MAX_LATENCY_NS, MAX_SPAN_NS, Ints, Malformed, Mask, Rows, quantity
 from gpu_simulate_test.io.recorded.text import failure
 
@@ -68,6 +73,7 @@ def finished(rows: Rows) -> pd.DataFrame:
         rows.refuse(missing & ~failed, name, "is missing")
     frame = pd.DataFrame({LENGTHS[0]: prefill, LENGTHS[1]: decode})
     frame = frame.assign(error_type=pd.Series(types, dtype=object), error_msg=pd.Series(messages, dtype=object))
+    frame = frame.assign(**blocks(rows, prefill))
     if POINTS[0] not in names and not served:
         return frame
     start = _add_arrivals(frame, rows, names, served=served)
@@ -88,10 +94,15 @@ def _names(rows: Rows) -> dict[str, str]:
 
 def _errors(rows: Rows) -> tuple[list[str | None], list[str | None]]:
     nothing: list[str | None] = [None] * rows.size
-    if not {"error", "error_type"} & rows.table.keys():
+    if not {"error", "error_type", "status"} & rows.table.keys():
         return nothing, list(nothing)
     errors, kinds = (rows.table.get(name, nothing) for name in ("error", "error_type"))
     told = [failure(*one) for one in zip(errors, kinds, strict=True)]
+    for index, status in enumerate(rows.table.get("status", ())):
+        if str(status).strip().lower() == "ok":
+            told[index] = None, None
+        elif told[index][0] is None:
+            told[index] = failure(status, "error")
     return [kind for kind, _ in told], [message for _, message in told]
 
 

@@ -1,4 +1,4 @@
-"""Traces with Mooncake's keys; which blocks prompts share is not taken.
+"""Traces with Mooncake's keys.
 
 Mooncake's own have whole milliseconds. Others use its keys with seconds: the Qwen traces of Alibaba Bailian, which know
 of chats, and GuideLLM, which cannot be told from a shortened Mooncake. So any but the first two asks for the unit.
@@ -26,7 +26,7 @@ def _read(documents: Iterator[Document], unit: str | None) -> Table:
     if unit is not None and known not in (None, unit):
         raise ConfigError(f"workload.trace_time_unit={unit} contradicts the file, whose timestamp is in {known}")
     names = {f"arrival_time_{unit or known}": "timestamp"}
-    names |= {"num_prefill_tokens": "input_length", "num_decode_tokens": "output_length"}
+    names |= {"num_prefill_tokens": "input_length", "num_decode_tokens": "output_length", "hash_ids": "hash_ids"}
     return picked(chain([first], documents), names)
 
 

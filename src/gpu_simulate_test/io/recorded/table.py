@@ -26,9 +26,9 @@ _KNOWN = {
         "num_decode_tokens": "Response tokens",
     },
     "Vidur's trace": {"arrival_time_s": "arrived_at"} | {name: name for name in LENGTHS},
-    "lengths": {name: name for name in LENGTHS},
 }
-_TEXTS = {"error_msg": "error"}
+_TEXTS = {"error_msg": "error", "error_type": "error_type", "status": "status", "prompt_id": "prompt_id"}
+_TIMED = tuple(f"{name}_{unit}" for name in (*POINTS, *DURATIONS) for unit in UNITS)
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
@@ -39,8 +39,7 @@ def check_columns(columns: Mapping[str, str]) -> None:
     ConfigError
         A name that is not known, two for one quantity, or the lengths are not among them.
     """
-    timed = [f"{name}_{unit}" for name in (*POINTS, *DURATIONS) for unit in UNITS]
-    if unknown := [name for name in columns if name not in (*LENGTHS, "arrival_time", *_TEXTS, *timed)]:
+    if unknown := [name for name in columns if name not in (*LENGTHS, "arrival_time", *_TEXTS, *_TIMED)]:
         raise ConfigError(
             f"workload.trace_columns: not known: {', '.join(unknown)}; choose of {', '.join((*LENGTHS, *_TEXTS))}, "
             f"{', '.join((*POINTS, *DURATIONS))}, the times with a unit: _{', _'.join(UNITS)}"
@@ -78,6 +77,10 @@ def known_columns(table: pa.Table) -> tuple[str, Mapping[str, str]]:
     for name, columns in _KNOWN.items():
         if set(columns.values()) <= set(table.column_names):
             return name, columns
+    if set(LENGTHS) <= set(table.column_names):
+        own = [name for name in (*LENGTHS, *_TIMED, *_TEXTS) if name in table.column_names]
+        points = {quantity(name)[0] for name in own}
+        return "a table of our names", {name: name for name in own if DURATIONS.get(quantity(name)[0]) not in points}
     names = ", ".join(table.column_names)[:200]
     raise Malformed(f"no known format: columns {names}; say what they are with workload.trace_columns")
 
