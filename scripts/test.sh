@@ -6,4 +6,4 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-pytest -n auto --dist loadfile "$@"
+pytest -n auto --dist loadgroup --no-loadscope-reorder "$@"
