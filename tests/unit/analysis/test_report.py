@@ -11,8 +11,9 @@ import pytest
 
 from gpu_simulate_test.analysis.assess import Assessment, assess
 from gpu_simulate_test.analysis.load_metrics import load_run
-from gpu_simulate_test.analysis.report import comparison_table, headline, verdict_line
+from gpu_simulate_test.analysis.report import comparison_table, headline, verdict_line, write_report
 from gpu_simulate_test.analysis.stage import compare_runs, find_pair
+from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import RunDir
 from tests.support.builders import MS, write_run
@@ -45,6 +46,17 @@ def assessed(
     repeats = [write_run(folder / f"real_{i}", "real", times, **meta) for i, times in enumerate(others)]
     runs = [load_run(path, "real") for path in (of_real, *repeats)]
     return assess(runs, load_run(of_sim, "vidur"), tolerance=tolerance, allow_mismatch=True)
+
+
+def written(
+    real_dir: Path, sim_dir: Path, out: Path, *, allow_mismatch: bool = False, slo: SloConfig | None = None
+) -> Assessment:
+    """What compare-runs writes, but for its PNG files, which take longest."""
+    real, sim = load_run(real_dir, "real"), load_run(sim_dir, "vidur")
+    found = assess([real], sim, allow_mismatch=allow_mismatch, slo=slo)
+    out.mkdir()
+    write_report(found, real, sim, RunDir(out), [])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +128,7 @@ def test_settings_in_force_are_shown_rather_than_those_asked_for(tmp_path: Path)
     real = write_run(tmp_path / "r", "real", REAL, params=params, engine=asked | {"num_blocks": 2048})
     in_force = {"batch_cap": 32, "token_budget": 512, "num_blocks": 1024, "block_size": 16}
     sim = write_run(tmp_path / "v", "vidur", SIM, params=params, settings=in_force)
-    compare_runs(real, sim, RunDir(tmp_path / "out"), allow_mismatch=False)
+    written(real, sim, tmp_path / "out")
     summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert "| KV cache | 2048 blocks of 16 tokens | 1024 blocks of 16 tokens |" in summary
     assert "| Batch limits | 32 requests, 512 tokens | 32 requests, 512 tokens |" in summary
@@ -142,7 +154,7 @@ def test_metadata_cannot_inject_markup(report: Path) -> None:
 
 def test_every_caveat_is_in_both_reports(tmp_path: Path) -> None:
     real, sim = pair(tmp_path, REAL, [*SIM[:-1], SIM[-1][:1]], workload_sha256=None)
-    comparison = compare_runs(real, sim, RunDir(tmp_path / "out"), allow_mismatch=True).comparison
+    comparison = written(real, sim, tmp_path / "out", allow_mismatch=True).comparison
     assert len(comparison.notes) >= 3
     for name in ("summary.md", "report.html"):
         text = (tmp_path / "out" / name).read_text(encoding="utf-8")
@@ -151,7 +163,7 @@ def test_every_caveat_is_in_both_reports(tmp_path: Path) -> None:
 
 def test_the_tables_survive_a_round_trip(tmp_path: Path) -> None:
     real, sim = pair(tmp_path, REAL, SIM)
-    found = compare_runs(real, sim, RunDir(tmp_path / "out"), allow_mismatch=False)
+    found = written(real, sim, tmp_path / "out")
     comparison = found.comparison
     for name, frame in (
         ("percentiles", comparison.percentiles),
@@ -180,13 +192,11 @@ def test_there_is_one_readable_plot_a_metric_and_the_summary_shows_it(report: Pa
         assert f"(plots/{metric}_cdf.png)" in summary
 
 
-def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
-    real, sim = pair(tmp_path, REAL, SIM)
-    for name in ("a", "b"):
-        compare_runs(real, sim, RunDir(tmp_path / name), allow_mismatch=False)
-    written = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
-    assert len(written) == 3 + 3 + 5, "tables, pages and trace, plots"
-    assert all((tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes() for path in written)
+def test_the_same_runs_give_the_same_bytes(report: Path, tmp_path: Path) -> None:
+    compare_runs(report.parent / "real_a", report.parent / "vidur_b", RunDir(tmp_path / "again"))
+    files = sorted(path.relative_to(report) for path in report.rglob("*.*"))
+    assert len(files) == 3 + 3 + 5, "tables, pages and trace, plots"
+    assert all((report / path).read_bytes() == (tmp_path / "again" / path).read_bytes() for path in files)
 
 
 def test_the_terminal_table_is_fixed_width_in_ms(tmp_path: Path) -> None:
@@ -203,13 +213,13 @@ def test_the_attribution_is_a_table_and_two_waterfalls_or_a_word_on_what_is_miss
     engine = VirtualEngine(VirtualClock(), slower)
     real = serve(tmp_path / "real", "real", engine, BURST, LENGTHS)
     sim = serve(tmp_path / "sim", "vidur", VirtualEngine(VirtualClock()), BURST, LENGTHS)
-    compare_runs(real.path, sim.path, RunDir(tmp_path / "without"))
+    written(real.path, sim.path, tmp_path / "without")
     for name in ("summary.md", "report.html"):
         text = (tmp_path / "without" / name).read_text(encoding="utf-8")
         assert f"run vidur-sim with real_run_dir={real.path}" in text
     write_predictions(sim.path, real, affine_cost)
     write_at_real_speed(sim.path, engine, VirtualEngine(VirtualClock()), BURST, LENGTHS)
-    compare_runs(real.path, sim.path, RunDir(tmp_path / "with"))
+    written(real.path, sim.path, tmp_path / "with")
     table = pd.read_csv(tmp_path / "with" / "attribution.csv")
     assert table.columns.tolist() == ["metric", "part", "mean_ns", "share"]
     assert "| scheduling |" in (tmp_path / "with" / "summary.md").read_text(encoding="utf-8")

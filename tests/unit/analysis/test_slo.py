@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from gpu_simulate_test.analysis.floor import floor_of
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.slo import service_levels
-from gpu_simulate_test.analysis.stage import compare_runs
 from gpu_simulate_test.config.base import validated
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ConfigError
-from gpu_simulate_test.io.run_dir import RunDir
 from tests.support.builders import MS, write_run
+from tests.unit.analysis.test_report import written
 
 # Arrivals are 1 s apart. TTFT 20, 60, 20, 20 ms; mean time between tokens 10, 10, 30, none; E2E 40, 80, 80, 20 ms.
 TIMES = [
@@ -106,9 +105,9 @@ def test_a_looser_objective_is_met_at_least_as_often_and_all_at_most_as_often_as
 
 def test_without_an_objective_nothing_is_written_and_with_one_both_reports_have_it(tmp_path: Path) -> None:
     real, sim = write_run(tmp_path / "r", "real", TIMES), write_run(tmp_path / "v", "vidur", shifted(5))
-    compare_runs(real, sim, RunDir(tmp_path / "without"))
+    written(real, sim, tmp_path / "without")
     assert not (tmp_path / "without" / "slo.csv").exists()
-    found = compare_runs(real, sim, RunDir(tmp_path / "with"), slo=SloConfig(ttft_ms=20, e2e_ms=100))
+    found = written(real, sim, tmp_path / "with", slo=SloConfig(ttft_ms=20, e2e_ms=100))
     read = pd.read_csv(tmp_path / "with" / "slo.csv", float_precision="round_trip")
     pd.testing.assert_frame_equal(read, found.slo, check_dtype=False, check_exact=True)
     without, summary = ((tmp_path / name / "summary.md").read_text(encoding="utf-8") for name in ("without", "with"))

@@ -23,6 +23,7 @@ from tests.support.builders import MS, edit_csv, write_run
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost
 from tests.unit.analysis.test_attribution import BURST, LENGTHS, serve, slower, write_at_real_speed, write_predictions
 from tests.unit.analysis.test_load_metrics import set_cell
+from tests.unit.analysis.test_report import written
 from tests.unit.profiles.test_recorded import overrides, stage, write_profile
 
 N = 20
@@ -157,7 +158,7 @@ def test_a_difference_is_explained_as_far_as_it_is_known(tmp_path: Path) -> None
                 **{name: frame[name].mask(frame.index.isin(ids), "") for name in ("first_token_time_ns", "ttft_ns")}
             ),
         )
-        found = compare_runs(real.path, sim.path, RunDir(tmp_path / name)).attribution
+        found = written(real.path, sim.path, tmp_path / name).attribution
         assert isinstance(found, Attribution)
         parts[name] = found.per_request
     assert isinstance(whole, Attribution)
@@ -209,6 +210,6 @@ def test_a_recorded_run_without_first_tokens_goes_all_the_way(tmp_path: Path) ->
     assert "TTFT not recorded: of 3 requests" in (real / "summary.md").read_text(encoding="utf-8")
     stage(vidur_profile, *common, f"profile.folder={write_profile(tmp_path / 'profile')}")
     sim = stage(vidur_sim, *common, f"real_run_dir={real}")
-    found = compare_runs(real, sim, RunDir(tmp_path / "out"))
+    found = written(real, sim, tmp_path / "out")
     assert found.comparison.unjudged.keys() == {"ttft", "tbt", "tpot"}
     assert len(found.comparison.real_values["e2e"]) == 3

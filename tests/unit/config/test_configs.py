@@ -7,12 +7,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from gpu_simulate_test.config.paths import config_dir, project_root
 from gpu_simulate_test.config.schema import STAGES
-from tests.support.configs import typed_config
+from tests.support.configs import typed_config, typed_configs
 
 SHARED = Path(os.environ.get("GST_SHARED_DATA", project_root().parent / "shared" / "data"))
 MANIFEST = tomllib.loads((project_root() / "pyproject.toml").read_text(encoding="utf-8"))
@@ -35,10 +36,15 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_every_stage_has_the_same_groups() -> None:
+    for stage in STAGES:
+        assert OmegaConf.load(config_dir() / f"{stage}.yaml").defaults == ["base", {"experiment": None}, "_self_"]
+
+
 @pytest.mark.parametrize("option", options())
-def test_every_option_composes_on_every_stage(stage: str, option: str) -> None:
-    assert type(typed_config(stage, option, *NEEDED.get(option, []))) is STAGES[stage]
+def test_every_option_composes_on_every_stage(option: str) -> None:
+    configs = typed_configs(option, *NEEDED.get(option, []))
+    assert {stage: type(config) for stage, config in configs.items()} == STAGES
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

@@ -4,26 +4,23 @@ import math
 import re
 import warnings
 from collections.abc import Iterator
-from functools import cache, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpu_simulate_test.cli import workload_spec
 from gpu_simulate_test.cli.app import typed_config as typed_config_of
 from gpu_simulate_test.config.base import fields_of
-from gpu_simulate_test.config.paths import config_dir
-from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import STAGES, HydraRecord
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.workload import load_workload
-from tests.support.configs import typed_config
+from tests.support.configs import composed, typed_config
 
 EXTREMES = (
     "inf",
@@ -50,13 +47,6 @@ def numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield prefix + key, math.nan if value is None else value
 
 
-@cache
-def composed(stage: str) -> DictConfig:
-    register_resolvers()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return compose(stage, overrides=["experiment=cpu_demo"])
-
-
 STAGE_OF = {key: stage for stage in STAGES for key, _ in numbers(typed_config(stage, "experiment=cpu_demo"))}
 
 
@@ -64,7 +54,7 @@ STAGE_OF = {key: stage for stage in STAGES for key, _ in numbers(typed_config(st
 def test_no_setting_is_infinite_or_beyond_its_range(key: str) -> None:
     for text in EXTREMES:
         value = yaml.safe_load(text) if text.lstrip("-").isdigit() else float(text)
-        config = composed(STAGE_OF[key]).copy()
+        config = composed(STAGE_OF[key], "experiment=cpu_demo").copy()
         OmegaConf.update(config, key, value, force_add=True)
         try:
             typed = typed_config_of(STAGE_OF[key], config)

@@ -9,21 +9,24 @@ from gpu_simulate_test.config.schema import STAGES
 from tests.support.configs import typed_config
 
 
-def test_the_page_is_what_the_code_generates() -> None:
-    page = project_root() / "docs" / "reference" / "settings.md"
-    assert page.read_text(encoding="utf-8") == reference(), "run python -m gpu_simulate_test.config.reference"
+@pytest.fixture(scope="module")
+def page() -> str:
+    return reference()
+
+
+def test_the_page_is_what_the_code_generates(page: str) -> None:
+    kept = project_root() / "docs" / "reference" / "settings.md"
+    assert kept.read_text(encoding="utf-8") == page, "run python -m gpu_simulate_test.config.reference"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
-def test_every_setting_has_a_meaning_on_one_line(stage: str) -> None:
-    page = reference()
+def test_every_setting_has_a_meaning_on_one_line(stage: str, page: str) -> None:
     for key, field in fields_of(STAGES[stage]):
         assert field.description and "\n" not in field.description, key
         assert f"| `{key}` |" in page
 
 
-def test_a_setting_of_several_kinds_has_all_their_values_and_the_default() -> None:
-    page = reference()
+def test_a_setting_of_several_kinds_has_all_their_values_and_the_default(page: str) -> None:
     assert "| `profile.source` | `measured` or `llmservingsim` | `measured` |" in page
     assert "| `profile.folder` | text or `null` | `null` |" in page
     assert "| `limits.dtype` | `float32`, `bfloat16`, `float16` | `${hardware.dtype}` |" in page
