@@ -1,14 +1,15 @@
 """Operators of other decoders than Qwen3."""
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-
 from gpu_simulate_test.engine import MonotonicClock
 from gpu_simulate_test.latency.operators import COMPUTE_OPS
-from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators
 
 
 def test_a_model_without_norms_of_queries_and_keys_is_timed_as_well() -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from gpu_simulate_test.real_bench.backends.transformers_operators import TransformersOperators
+
     config = LlamaConfig(
         vocab_size=64,
         hidden_size=32,

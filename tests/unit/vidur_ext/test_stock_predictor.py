@@ -31,7 +31,7 @@ LIMITS = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, 
 LONGEST = 200
 # Vidur's own grid has 27 forests of 250 to 750 trees, each fitted up to ten times.
 SMALL_GRID: dict[str, Any] = {
-    "num_estimators": [20],
+    "num_estimators": [5],
     "max_depth": [8],
     "min_samples_split": [2],
     "k_fold_cv_splits": 2,
