@@ -1,6 +1,6 @@
 """Everything compare-runs finds out about two runs, before any of it is written down."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +59,7 @@ def assess(
     tolerance: float = 0.05,
     allow_mismatch: bool = False,
     slo: SloConfig | None = None,
+    compared: Callable[[Comparison], None] = lambda _: None,
 ) -> Assessment:
     """Compare, judge and explain.
 
@@ -73,6 +74,8 @@ def assess(
         See `gpu_simulate_test.analysis.compare.compare`.
     slo : SloConfig, optional
         Objectives to hold the requests against.
+    compared : callable
+        Given the comparison as soon as there is one, before it is explained.
 
     Raises
     ------
@@ -82,6 +85,7 @@ def assess(
     comparison = compare(repeats[0], sim, repeats=repeats[1:], allow_mismatch=allow_mismatch)
     table = comparison.percentiles.assign(verdict=judge(comparison.percentiles, tolerance))
     comparison = replace(comparison, percentiles=table)
+    compared(comparison)
     gates = check_gates(comparison, repeats, sim)
     return Assessment(
         comparison,

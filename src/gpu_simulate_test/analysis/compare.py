@@ -34,7 +34,7 @@ from gpu_simulate_test.analysis.samples import (
     ints,
     measure,
     of_the_same_requests,
-    pooled,
+    pooled_in_order,
 )
 from gpu_simulate_test.errors import ArtifactError
 
@@ -59,8 +59,8 @@ class Comparison:
         ``real_<metric>_ns``, ``sim_<metric>_ns``, ``error_<metric>_ns`` for ttft, tpot, e2e and e2e_per_token.
         A real time is the mean over the repeats. The mean TBT of a request is its TPOT.
     real_values, sim_values : dict of str to ndarray of shape (n_values,)
-        Every value of each metric in ns, those that are undefined in some run left out of all; the repeats, and the
-        simulations with noise, are pooled.
+        Every value of each metric in ns, ascending, those that are undefined in some run left out of all; the repeats,
+        and the simulations with noise, are pooled.
     real, sim : Measured
         Latencies of the first repeat and of the simulated run, without noise, request by request.
     findings : list of Finding
@@ -157,8 +157,8 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     return Comparison(
         _percentile_table(of_real, of_sim, sampled),
         _per_request(real_rows[0], sim_rows, of_real, of_sim),
-        {name: pooled([one.samples[name].values for one in of_real]) for name in METRICS},
-        {name: pooled([one.values(name) for one in sampled]) for name in METRICS},
+        {name: pooled_in_order([one.samples[name].ordered for one in of_real]) for name in METRICS},
+        {name: pooled_in_order([one.ordered(name) for one in sampled]) for name in METRICS},
         of_real[0],
         of_sim,
         find(real, sim),

@@ -11,6 +11,7 @@ interpolation); no rows where no request made two tokens. The mean TBT follows f
 only where it has no such table.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from gpu_simulate_test.io.tables import (
     TBT_QUANTILES,
     TOKEN_METRICS,
     find_table,
+    read_arrow,
     read_table,
 )
 
@@ -183,28 +185,27 @@ def _read_requests(check: Check) -> tuple[pd.DataFrame, list[str]]:
 
 def _read_tokens(check: Check, requests: pd.DataFrame) -> pd.DataFrame:
     """Read the tokens of the ok requests in order; `requests` still holds warm-up."""
-    tokens = read_table(check.path, TOKEN_METRICS, TOKEN_METRICS.required)
-    latency = tokens.pop("token_latency_ns").to_numpy(dtype=np.float64, na_value=np.nan)
-    frame = tokens.assign(token_latency_ns=latency)
-    del tokens, latency
-    known, ids = requests["request_id"].to_numpy(), frame["request_id"].to_numpy()
-    _, starts, ends = _groups(ids)
+    ids, index, times, latency = _token_columns(check.path)
+    known = requests["request_id"].to_numpy()
+    starts, ends = _groups(ids)
     position = np.minimum(np.searchsorted(known, ids[starts]), len(known) - 1)
     check.refuse(known[position] != ids[starts], ids[starts], "tokens of an unknown request", TOKEN_METRICS)
     counted = is_ok(requests) & ~_is_warmup(requests)
     if not counted[position].all():
-        frame = frame[np.repeat(counted[position], ends - starts)]
-    frame = _in_order(frame)
+        kept = np.repeat(counted[position], ends - starts)
+        ids, index, times, latency = (column[kept] for column in (ids, index, times, latency))
+    same = ids[1:] == ids[:-1]
+    if not ((ids[1:] > ids[:-1]) | (same & (index[1:] > index[:-1]))).all():  # as our own stages made them
+        order = np.lexsort((index, ids))
+        ids, index, times, latency = (column[order] for column in (ids, index, times, latency))
+    starts, _ = _groups(ids)
 
-    # A column at a time: of millions of tokens every copy counts.
-    ids, index = _narrow(frame.pop("request_id").to_numpy()), _narrow(frame.pop("token_index").to_numpy())
-    times, latency = frame.pop("token_time_ns").to_numpy(), frame.pop("token_latency_ns").to_numpy()
-    _, starts, _ = _groups(ids)
-    step = np.diff(index, prepend=index[:1])
+    # In place, and no longer than needed: of millions of tokens every copy counts.
+    step = _since_previous(index)
     step[starts] = index[starts] + 1
     check.refuse(step != 1, ids, "token_index has gaps", TOKEN_METRICS)
-    del step
-    gap = np.diff(times, prepend=times[:1])
+    del step, same
+    gap = _since_previous(times)
     gap[starts] = 0
     check.refuse(gap < 0, ids, "token_time_ns goes back", TOKEN_METRICS)
     apart = latency - gap
@@ -215,11 +216,32 @@ def _read_tokens(check: Check, requests: pd.DataFrame) -> pd.DataFrame:
     )
     missing = np.flatnonzero(np.isnan(apart))
     del apart
-    latency = latency.copy()
+    latency = np.require(latency, requirements="W")
     latency[missing] = gap[missing]
     latency[starts] = np.nan
     columns = {"request_id": ids, "token_index": index, "token_time_ns": times, "token_latency_ns": latency}
     return pd.DataFrame(columns, copy=False)
+
+
+def _token_columns(path: Path) -> Iterator[npt.NDArray[Any]]:
+    """What a token table must have, a column at a time so that none is held twice; a latency is NaN where missing."""
+    arrow = read_arrow(path, TOKEN_METRICS, TOKEN_METRICS.required)
+    for name in ("request_id", "token_index", "token_time_ns", "token_latency_ns"):
+        column = arrow.column(name)
+        arrow = arrow.drop_columns([name])
+        values = column.to_numpy()
+        del column
+        if name == "token_latency_ns":
+            yield np.asarray(values, dtype=np.float64)
+        else:
+            yield values if name == "token_time_ns" else _narrow(values)
+
+
+def _since_previous(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Differences of neighbours; the first value has none, and 0."""
+    since = np.zeros_like(values)
+    np.subtract(values[1:], values[:-1], out=since[1:])
+    return since
 
 
 def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -228,11 +250,12 @@ def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.astype(np.int32) if small else values
 
 
-def _groups(ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Mask of the first row of each request, and where each request starts and ends in ordered rows."""
-    is_first = np.append(True, ids[1:] != ids[:-1])[: len(ids)]
+def _groups(ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where each request starts and ends in ordered rows."""
+    is_first = np.ones(len(ids), dtype=bool)
+    np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
     starts = np.flatnonzero(is_first)
-    return is_first, starts, np.append(starts[1:], len(ids))[: len(starts)]
+    return starts, np.append(starts[1:], len(ids))[: len(starts)]
 
 
 def _match_tokens(check: Check, requests: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
@@ -241,7 +264,7 @@ def _match_tokens(check: Check, requests: pd.DataFrame, tokens: pd.DataFrame) ->
     ids = requests["request_id"].to_numpy()[ok]
     stated = requests["num_decode_tokens_actual"].to_numpy()[ok]
     check.refuse(stated < 1, ids, "an ok request that made no token", REQUEST_METRICS)
-    _, starts, ends = _groups(tokens["request_id"].to_numpy())
+    starts, ends = _groups(tokens["request_id"].to_numpy())
     rows = np.zeros(len(ids), dtype=np.int64)
     rows[np.searchsorted(ids, tokens["request_id"].to_numpy()[starts])] = ends - starts
     wrong = rows != stated
@@ -257,11 +280,3 @@ def _match_tokens(check: Check, requests: pd.DataFrame, tokens: pd.DataFrame) ->
         wrong = requests["completion_time_ns"].to_numpy(dtype=np.int64, na_value=0)[ok] != completion[ok]
         check.refuse(wrong, ids, "completion_time_ns is not the time of the last token", REQUEST_METRICS)
     return requests.assign(completion_time_ns=pd.arrays.IntegerArray(completion, ~ok))
-
-
-def _in_order(tokens: pd.DataFrame) -> pd.DataFrame:
-    """Sort by request and token; files of our own stages may be in the order the tokens were made."""
-    ids, index = tokens["request_id"].to_numpy(), tokens["token_index"].to_numpy()
-    if not np.all((ids[1:] > ids[:-1]) | ((ids[1:] == ids[:-1]) & (index[1:] > index[:-1]))):
-        tokens = tokens.take(np.lexsort((index, ids)))
-    return tokens.reset_index(drop=True)

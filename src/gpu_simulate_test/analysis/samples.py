@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +37,17 @@ class Sample:
     values: Floats
     owner: npt.NDArray[np.integer[Any]]
 
+    @cached_property
+    def ordered(self) -> Floats:
+        """The values, ascending: sorted once for percentiles and CDFs."""
+        return np.sort(self.values)
+
+    def statistics(self) -> Floats:
+        """P50, P90, P99 (linear interpolation) and mean, in the order of `STATISTICS`; NaN of no values."""
+        if not len(self.values):
+            return np.full(len(STATISTICS), np.nan)
+        return np.append(np.percentile(self.ordered, list(PERCENTILES.values()), method="linear"), self.values.mean())
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -55,15 +67,17 @@ class Measured:
     samples: dict[str, Sample]
     tbt_quantiles: Floats | None = None
 
-    def values(self, metric: str) -> Floats:
-        """What stands for the distribution of a metric, ns: its values, or quantiles at evenly spaced levels."""
+    def ordered(self, metric: str) -> Floats:
+        """What stands for the distribution of a metric, ns, ascending: its values, or quantiles at even levels."""
         quantiles = self.tbt_quantiles if metric == "tbt" else None
-        return self.samples[metric].values if quantiles is None else quantiles
+        return self.samples[metric].ordered if quantiles is None else quantiles
 
     def statistics(self, metric: str) -> Floats:
         """Of shape (n_statistics,); the mean of a TBT of which only quantiles are known follows from the requests."""
-        found = statistics(self.values(metric))
-        if metric == "tbt" and self.tbt_quantiles is not None and len(self.tbt_quantiles):
+        if metric != "tbt" or self.tbt_quantiles is None:
+            return self.samples[metric].statistics()
+        found = Sample(self.tbt_quantiles, np.empty(0, dtype=np.int64)).statistics()
+        if len(self.tbt_quantiles):
             between = self.latencies["e2e_ns"] - self.latencies["ttft_ns"]
             found[-1] = between.sum() / (self.latencies["num_tokens"] - 1).sum()
         return found
@@ -102,9 +116,11 @@ def measure(run: Run, rows: pd.DataFrame, num_tokens: Ints) -> Measured:
         limit = np.zeros(len(owners), dtype=np.int64)
         limit[owners >= 0] = num_tokens[owners[owners >= 0]]
         completion = ints(run.tokens["token_time_ns"])[(starts + limit - 1)[owners >= 0]]
-        index = run.tokens["token_index"].to_numpy()
-        between = (index > 0) & (index < np.repeat(limit.astype(np.int32), counts))
-        gaps = run.tokens["token_latency_ns"].to_numpy(dtype=np.float64, na_value=np.nan)[between]
+        between = np.ones(len(run.tokens), dtype=bool)
+        if (limit != counts).any():
+            between = run.tokens["token_index"].to_numpy() < np.repeat(limit.astype(np.int32), counts)
+        between[starts] = False
+        gaps = run.tokens["token_latency_ns"].to_numpy()[between]
         tbt = Sample(gaps, np.repeat(owners.astype(np.int32), np.maximum(limit - 1, 0)))
     latencies = _latencies(rows, num_tokens, completion)
     samples = {}
@@ -166,7 +182,9 @@ def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
         for run in runs:
             if name == "tbt" and run.tbt_quantiles is not None:
                 continue  # of whole requests, as the simulation without noise
-            in_all &= np.bincount(run.samples[name].owner, minlength=len(in_all)) > 0
+            has_one = np.zeros(len(in_all), dtype=bool)
+            has_one[run.samples[name].owner] = True
+            in_all &= has_one
         for samples, run in zip(kept, runs, strict=True):
             if in_all.all():
                 samples[name] = run.samples[name]
@@ -180,24 +198,23 @@ def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
     return [one if one.tbt_quantiles is None else replace(one, tbt_quantiles=np.empty(0)) for one in found]
 
 
-def statistics(values: Floats) -> Floats:
-    """P50, P90, P99 (linear interpolation) and mean, in the order of `STATISTICS`; NaN of no values."""
-    if not len(values):
-        return np.full(len(STATISTICS), np.nan)
-    return np.append(np.percentile(values, list(PERCENTILES.values()), method="linear"), values.mean())
-
-
 def pooled(runs: Sequence[npt.NDArray[_Number]]) -> npt.NDArray[_Number]:
     """Values of several runs as one sample; those of one run are not copied."""
     return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
 
-def empirical_cdf(values: Floats, max_points: int = 100_000) -> tuple[Floats, Floats]:
-    """Sorted values and the fraction of all values at or below each.
+def pooled_in_order(runs: Sequence[Floats]) -> Floats:
+    """Ascending values of several runs as one ascending sample."""
+    return runs[0] if len(runs) == 1 else np.sort(np.concatenate(runs), kind="stable")  # merges what is in order
+
+
+def empirical_cdf(ordered: Floats, max_points: int = 100_000) -> tuple[Floats, Floats]:
+    """Values and the fraction of all values at or below each.
 
     Parameters
     ----------
-    values : ndarray of shape (n_values,)
+    ordered : ndarray of shape (n_values,)
+        Ascending.
     max_points : int
         A longer sample is thinned to evenly spaced ranks, its extremes kept; every point stays exact.
 
@@ -205,7 +222,6 @@ def empirical_cdf(values: Floats, max_points: int = 100_000) -> tuple[Floats, Fl
     -------
     x, fraction : ndarray of shape (min(n_values, max_points),)
     """
-    ordered = np.sort(values)
     n = len(ordered)
     ranks = np.arange(n) if n <= max_points else np.linspace(0, n - 1, max_points).round().astype(np.int64)
     return ordered[ranks], (ranks + 1.0) / max(n, 1)

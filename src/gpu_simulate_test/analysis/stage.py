@@ -54,8 +54,14 @@ def compare_runs(
     plots = run.path / "plots"
     with Artist() as artist:
         repeats, sim = load_repeats(real_dir), load_run(sim_dir, "vidur")
-        assessment = assess(repeats, sim, tolerance=tolerance, allow_mismatch=allow_mismatch, slo=slo)
-        artist.begin(pictures(assessment.comparison))
+        assessment = assess(
+            repeats,
+            sim,
+            tolerance=tolerance,
+            allow_mismatch=allow_mismatch,
+            slo=slo,
+            compared=lambda comparison: artist.begin(pictures(comparison)),
+        )
         plots.mkdir(parents=True, exist_ok=True)
         write_report(assessment, repeats[0], sim, run, picture_paths(plots))
         write_pictures(plots, artist.drawn())

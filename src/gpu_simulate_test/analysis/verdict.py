@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from gpu_simulate_test.analysis.floor import COVERAGE
 from gpu_simulate_test.analysis.samples import PERCENTILES
@@ -87,6 +86,8 @@ def _significant(rows: pd.DataFrame, headline: _Bools) -> _Bools:
     significant = rows["floor_ns"].isna().to_numpy(dtype=bool, copy=True)
     known = ~significant
     if known.any():
+        from scipy import special  # as in `floor_of`
+
         freedom = rows["n_repeats"].to_numpy(dtype=float)[known] - 1
         spread = rows["floor_ns"].to_numpy(dtype=float)[known] / special.stdtrit(freedom, (1 + COVERAGE) / 2)
         error = rows["error_ns"].abs().to_numpy(dtype=float)[known]

@@ -159,6 +159,17 @@ def _write_parquet(stream: BinaryIO, schema: pa.Schema, pieces: Iterator[pa.Tabl
 
 
 def read_table(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a table as `read_arrow` does.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Integers that may be missing as ``Int64``.
+    """
+    return _to_pandas(read_arrow(folder, table, columns))
+
+
+def read_arrow(folder: Path, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table under its contract, CSV or Parquet.
 
     Parameters
@@ -168,8 +179,8 @@ def read_table(folder: Path, table: Table, columns: Sequence[str] | None = None)
 
     Returns
     -------
-    pandas.DataFrame
-        Known columns in file order; integers that may be missing as ``Int64``.
+    pyarrow.Table
+        Known columns in file order.
 
     Raises
     ------
@@ -180,7 +191,7 @@ def read_table(folder: Path, table: Table, columns: Sequence[str] | None = None)
     path = find_table(folder, table) or folder / table.filename
     is_csv = path.suffix == ".csv"
     try:
-        arrow = (_read_csv if is_csv else _read_parquet)(path, lambda names: _wanted(path, table, names, columns))
+        return (_read_csv if is_csv else _read_parquet)(path, lambda names: _wanted(path, table, names, columns))
     except _Damaged as error:
         raise ArtifactError(f"{error}; run {table.stage} again") from error
     except pa.ArrowException as error:
@@ -190,7 +201,6 @@ def read_table(folder: Path, table: Table, columns: Sequence[str] | None = None)
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise ArtifactError(f"cannot read: {path}: {reason}; run {table.stage} again") from error
-    return _to_pandas(arrow)
 
 
 class _Damaged(Exception):

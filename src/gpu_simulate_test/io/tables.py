@@ -6,9 +6,20 @@ Times are integer nanoseconds relative to the run's start. A missing value is an
 import pandas as pd
 import pyarrow as pa
 
-from gpu_simulate_test.io.table_files import BOOL, FLOAT, INT, STR, Table, column, find_table, read_table, write_table
+from gpu_simulate_test.io.table_files import (
+    BOOL,
+    FLOAT,
+    INT,
+    STR,
+    Table,
+    column,
+    find_table,
+    read_arrow,
+    read_table,
+    write_table,
+)
 
-__all__ = ["Table", "find_table", "read_table", "write_table"]  # and the tables
+__all__ = ["Table", "find_table", "read_arrow", "read_table", "write_table"]  # and the tables
 
 TRACE_LENGTHS = Table(
     "trace_lengths",

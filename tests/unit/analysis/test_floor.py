@@ -84,14 +84,14 @@ def test_an_error_equal_for_every_request_has_an_interval_of_no_width(tmp_path: 
 
 def test_the_interval_covers_the_true_error_about_as_often_as_it_says() -> None:
     from gpu_simulate_test.analysis.floor import confidence_intervals
-    from gpu_simulate_test.analysis.samples import Sample, statistics
+    from gpu_simulate_test.analysis.samples import Sample
 
     rng, n, covered = np.random.default_rng(1), 150, 0
     for _ in range(60):
         real = rng.gamma(4, 10, n)
         sim = real * 1.1 + rng.normal(0, 5, n)
-        error = statistics(sim) / statistics(real) - 1
         samples = [{"e2e": Sample(values, np.arange(n))} for values in (real, sim)]
+        error = samples[1]["e2e"].statistics() / samples[0]["e2e"].statistics() - 1
         low, high = confidence_intervals(samples[:1], samples[1], np.arange(n), {"e2e": error})["e2e"]
         covered += bool(low[3] <= 0.1 <= high[3])
     assert 52 <= covered <= 60
