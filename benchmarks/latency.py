@@ -32,7 +32,7 @@ def rows(scale: Scale) -> list[Row]:
         return [Row("latency models", f"not measured: the public profile is not here: {PROFILE.name}")]
     mlp, attention, kernels = read_recorded_profile(PROFILE)
     operators = OperatorModel(mlp, attention, LAYERS)
-    by_kernel = KernelModel(operators, kernels)
+    by_kernel = KernelModel(operators, kernels, LAYERS)
     rng = random.Random(0)
     decoding, mixed = ([_batch(rng, prompts) for _ in range(2000)] for prompts in (0, 1))
     points = pd.DataFrame([*decoding, *mixed], columns=list(Composition._fields))

@@ -15,12 +15,14 @@ from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count, ms, percent
 from gpu_simulate_test.analysis.samples import Ints, ints
+from gpu_simulate_test.io.metadata import sources_told
 from gpu_simulate_test.io.tables import share_outside_profile
 
 # Both runs take arrivals from the workload; a simulator that keeps seconds as floats may round them.
 _ARRIVAL_TOLERANCE_NS = 1_000
 _MAX_OUTSIDE, _GRAVE_OUTSIDE = 0.01, 0.20
 _MAX_HELD_OUT = 0.05
+_MIN_MEASURED = 0.80
 _HARDWARE = ("params.hardware.name", "hardware.hardware_id")  # ours, and another tool's
 _LIMITS = (  # the gate, and the limit
     ("KV blocks", "num_blocks"),
@@ -110,6 +112,8 @@ def same_limits(real: Run, sim: Run) -> list[Finding]:
             True: "the same in both runs",
             False: "different engines: run vidur-sim with real_run_dir",
         }[holds]
+        if key == "num_blocks" and look_up(sim.meta, "settings.num_blocks_estimated") == "True":
+            detail = "the simulated run's are an estimate of the operator database's memory model"
         found.append(Finding(name, holds, in_force[0] or asked[0], in_force[1] or asked[1], detail))
     return found
 
@@ -207,7 +211,7 @@ def of_vidurs_loop(sim: Run) -> list[Finding]:
 
 def of_the_profile(sim: Run) -> list[Finding]:
     """What the simulated run says of the profile it was priced with: range covered, error on what was held out."""
-    return [*_of_its_engine(sim), _in_range(sim), _held_out(sim)]
+    return [*_of_its_engine(sim), *_measured_share(sim), _in_range(sim), _held_out(sim)]
 
 
 def _of_its_engine(sim: Run) -> list[Finding]:
@@ -221,6 +225,16 @@ def _of_its_engine(sim: Run) -> list[Finding]:
     return [
         Finding(name, False, sim=", ".join(str(one["what"]) for one in differing), detail=f"measured with {detail}")
     ]
+
+
+def _measured_share(sim: Run) -> list[Finding]:
+    """Only of a profile from the operator database."""
+    sources = sim.meta.get("profile_sources")
+    if not sources:
+        return []
+    least = min(shares["measured"] + shares["interpolated"] for shares in sources.values())
+    detail = f"of the operators' time is not estimated: {sources_told(sources)}"
+    return [Finding("measured share", least >= _MIN_MEASURED, sim=percent(least), detail=detail)]
 
 
 def _in_range(sim: Run) -> Finding:

@@ -30,6 +30,7 @@ NAMES = (  # every gate, in the order in which they are listed
     "preemptions",
     "simulated loop",
     "profile",
+    "measured share",
     "profiled range",
     "predictor",
     "repeats",

@@ -12,7 +12,7 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.engine import MonotonicClock
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
-    from gpu_simulate_test.profiles import llmservingsim, measured
+    from gpu_simulate_test.profiles import llmservingsim, measured, operator_db
     from gpu_simulate_test.real_bench.backends import running_engine
     from gpu_simulate_test.vidur_ext.profile_runner import KEPT, profile
     from gpu_simulate_test.vidur_ext.profiling_root import check_owner
@@ -24,7 +24,9 @@ def run(config: VidurProfileConfig, record: HydraRecord) -> Path:
     root = Path(config.vidur.profiling.root)
     check_owner(root, config)
     with open_run_dir(root, config, record, keep=KEPT) as target:
-        if workload is None:
+        if config.profile.source == "operator_db":
+            contents = operator_db.fill(config)
+        elif workload is None:
             contents = llmservingsim.fill(config)
         else:
             clock = MonotonicClock()

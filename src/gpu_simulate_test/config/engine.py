@@ -20,13 +20,21 @@ class ModelConfig(Settings):
         description="source: the model's own files; example_prompts: trained on the shipped prompts"
     )
     path: str | None = Field(description="folder of its files")
+    config: str | None = Field(
+        default=None, description="its own config.json, or the folder of it, for what the settings below do not say"
+    )
     seed: Seed = Field(description="of random weights")
     num_layers: Tokens = Field(description="decoder layers")
     num_q_heads: Tokens = Field(description="query heads")
     num_kv_heads: Tokens = Field(description="key-value heads")
     head_dim: Tokens = Field(description="size of a head")
     hidden_size: Tokens = Field(description="width of the residual stream")
-    intermediate_size: Tokens = Field(description="width of the feed-forward layer")
+    intermediate_size: Tokens = Field(description="width of the feed-forward layer, or of one expert")
+    num_experts: Int = Field(default=0, ge=0, le=MAX_TOKENS, description="of a mixture of experts; 0: dense")
+    num_experts_per_tok: Int = Field(default=0, ge=0, le=MAX_TOKENS, description="of them, those that a token visits")
+    quantization: Literal["fp8", "fp8_static", "fp8_block", "int8_wo", "int4_wo", "nvfp4"] | None = Field(
+        default=None, description="of the weights, as the operator database calls it; null: as its config.json says"
+    )
     vocab_size: Int = Field(ge=4, le=MAX_TOKENS, description="tokens of the vocabulary; the first three are special")
     max_position_embeddings: Tokens = Field(description="longest context")
     rope_theta: Float = Field(ge=1e-6, le=1e15, description="base of the rotary embedding")
@@ -45,9 +53,10 @@ class HardwareConfig(Settings):
     vidur_device: str = Field(description="Vidur's name of the device")
     vidur_network_device: str = Field(description="Vidur's name of its node")
     fp16_tflops: Int = Field(
-        ge=1, le=MAX_TOKENS, description="for Vidur's device record, whose utilisation we do not use"
+        default=1, ge=1, le=MAX_TOKENS, description="for Vidur's device record, whose utilisation we do not use"
     )
-    total_memory_gb: Int = Field(ge=1, le=MAX_TOKENS, description="the same")
+    total_memory_gb: Int = Field(default=1, ge=1, le=MAX_TOKENS, description="the same")
+    system: str | None = Field(default=None, description="the operator database's name of it")
 
 
 class BackendConfig(Settings):

@@ -26,13 +26,19 @@ class EngineLimits(Settings):
     max_num_seqs: _Count = Field(description="requests in one batch; 1 serves them one after another")
     max_num_batched_tokens: _Count = Field(description="tokens in one batch, decode first, prompts split to fit")
     block_size: _Count = Field(description="tokens in a KV-cache block")
-    num_blocks: _Count = Field(description="KV-cache blocks")
+    num_blocks: Annotated[Int, Field(ge=0, le=10**15)] = Field(
+        description="KV-cache blocks; 0: as many as the operator database's memory model says"
+    )
     watermark: Float = Field(default=0.0, ge=0, lt=1, description="share of the KV blocks that admission leaves free")
     enable_prefix_caching: bool = Field(
         default=False, description="a preempted request keeps what of its cache is not given away"
     )
     tensor_parallel: _Degree = Field(default=1, description="GPUs that share each layer")
     pipeline_parallel: _Degree = Field(default=1, description="groups of GPUs that share the layers")
+    expert_parallel: _Degree = Field(
+        default=1, description="groups of GPUs that share the experts; the GPUs of a layer share each expert else"
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] = Field(default="auto", description="of the KV cache; auto: as dtype")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="of weights and KV cache")
 
     @property

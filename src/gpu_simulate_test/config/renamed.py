@@ -8,6 +8,9 @@ RENAMED = {
     "backend.enable_prefix_caching": "limits.enable_prefix_caching",
     "backend.batching": "limits.max_num_seqs",
     "backend.profile": "profile.folder",
+    "parallel.tensor": "limits.tensor_parallel",
+    "parallel.pipeline": "limits.pipeline_parallel",
+    "parallel.expert": "limits.expert_parallel",
 }
 _BATCHING = {"continuous": None, "sequential": "limits.max_num_seqs=1"}
 

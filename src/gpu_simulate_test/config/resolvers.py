@@ -2,6 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
+from gpu_simulate_test.config.hf_config import hf_setting
 from gpu_simulate_test.config.paths import PACKAGE_DIR, project_root
 
 
@@ -15,6 +16,7 @@ def register_resolvers() -> None:
         replace=True,
     )
     OmegaConf.register_new_resolver("gsim.settings", _settings, replace=True)
+    OmegaConf.register_new_resolver("gsim.hf", hf_setting, replace=True)
 
 
 def _settings(stage: str, *, _root_: DictConfig) -> str:

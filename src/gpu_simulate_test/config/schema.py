@@ -11,6 +11,7 @@ from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.vidur import (
     LlmServingSimProfile,
     LoopConfig,
+    OperatorDbProfile,
     PredictorConfig,
     ProfileConfig,
     ProfilingConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "LlmServingSimProfile",
     "LoopConfig",
     "ModelConfig",
+    "OperatorDbProfile",
     "OutputConfig",
     "PredictorConfig",
     "PrefixConfig",

@@ -20,7 +20,17 @@ class LlmServingSimProfile(Settings):
     folder: str | None = Field(default=None, description="llmservingsim: the folder of kernel tables")
 
 
-ProfileConfig = Annotated[MeasuredProfile | LlmServingSimProfile, Field(discriminator="source")]
+class OperatorDbProfile(Settings):
+    """Operator times of a public database."""
+
+    source: Literal["operator_db"] = Field(description="where a profile comes from")
+    engine: Literal["vllm", "sglang", "trtllm"] = Field(
+        default="vllm", description="operator_db: whose operators they are"
+    )
+    version: str | None = Field(default=None, description="operator_db: of the engine; null: the newest it has")
+
+
+ProfileConfig = Annotated[MeasuredProfile | LlmServingSimProfile | OperatorDbProfile, Field(discriminator="source")]
 
 
 class ProfilingConfig(Settings):

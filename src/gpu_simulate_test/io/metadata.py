@@ -1,5 +1,6 @@
 """What the metadata files say: every key with its meaning. The reference page is generated from it."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -77,8 +78,12 @@ VIDUR = {
         "profile's are not those of the real run or of the settings"
     ),
     "profile_held_out": Key("the profile's `held_out`"),
+    "profile_sources": Key("the profile's `sources`, or null"),
     "real_run_dir": Key("the real run whose settings and output lengths were taken, or null"),
-    "settings": Key("`model_id`, `device`, `network_device`, `scheduler`, and [`limits`](#limits)"),
+    "settings": Key(
+        "`model_id`, `device`, `network_device`, `scheduler`, [`limits`](#limits), and `num_blocks_estimated`: whether "
+        "their number of KV blocks is the profile's estimate"
+    ),
     "predictor": Key("`iterations`, `operators`, `kernels` or `stock`"),
     "loop": Key(
         "`name`: `core` or `vidur`; `checked`: on how many requests the core was identical to Vidur's; `difference`: "
@@ -120,6 +125,9 @@ MODEL_DIMENSIONS = (
     "intermediate_size",
     "vocab_size",
     "tie_word_embeddings",
+    "num_experts",
+    "num_experts_per_tok",
+    "quantization",
 )
 _LATER = "not in older profiles"
 PROFILE = {
@@ -177,5 +185,21 @@ PROFILE = {
         "`total_error` (of the summed time); not of a recorded profile",
         always=False,
     ),
+    "sources": Key(
+        "by kind of batch (`prompts`, `decoding`), the share of its time that is `measured`, `interpolated` and "
+        "`estimated`; of the operator database",
+        always=False,
+    ),
+    "kv_tokens": Key(
+        "tokens that the KV cache of a replica holds, by the operator database's memory model", always=False
+    ),
     "how": Key("how each figure was measured, in words"),
 }
+
+
+def sources_told(sources: Mapping[str, Mapping[str, float]]) -> str:
+    """A profile's `sources` in words."""
+    return "; ".join(
+        f"{kind} {', '.join(f'{share:.0%} {source}' for source, share in shares.items() if share)}"
+        for kind, shares in sources.items()
+    )

@@ -16,6 +16,8 @@ _HIDDEN = column("n_embd", INT, "hidden size")
 _OP = column("op", STR, "what the kernel does, as the profile's source names it")
 _MEDIAN = column("median_ms", FLOAT, "what it takes, **milliseconds**")
 _CHUNK = column("prefill_chunk_size", INT, "prompt tokens; 0: none")
+_CALLS = column("calls", INT, "how often it runs in an iteration; once where it is not said")
+_SOURCE = column("source", STR, "of a database's figure: `measured`, `interpolated` or `estimated`")
 _DECODING = column("batch_size", INT, "requests that decode")
 
 MLP = Table(
@@ -110,19 +112,22 @@ NOISE = Table(
 KERNELS = {
     "per_token": Table(
         "kernels_per_token",
-        "What runs once an iteration, by the tokens in the batch: embedding, last norm.",
+        "What runs by the tokens in the batch: embedding, last norm; of an operator database, all but attention and LM "
+        "head.",
         "vidur-profile",
-        pa.schema([_OP, column("num_tokens", INT, "tokens in the batch"), _MEDIAN]),
+        pa.schema([_OP, column("num_tokens", INT, "tokens in the batch"), _MEDIAN, _CALLS, _SOURCE]),
+        optional=frozenset({"calls", "source"}),
     ),
     "per_sequence": Table(
         "kernels_per_sequence",
         "What runs once an iteration, by the requests in the batch: LM head, sampler.",
         "vidur-profile",
-        pa.schema([_OP, column("num_seqs", INT, "requests in the batch"), _MEDIAN]),
+        pa.schema([_OP, column("num_seqs", INT, "requests in the batch"), _MEDIAN, _CALLS, _SOURCE]),
+        optional=frozenset({"calls", "source"}),
     ),
     "attention": Table(
         "kernels_attention",
-        "Attention of one layer, prompts and decoding in one launch.",
+        "Attention of one layer, prompts and decoding in one launch; without rows of both, each in its own.",
         "vidur-profile",
         pa.schema(
             [
@@ -131,8 +136,10 @@ KERNELS = {
                 _DECODING,
                 column("decode_kv", INT, "cached tokens of each request that decodes"),
                 _MEDIAN,
+                _SOURCE,
             ]
         ),
+        optional=frozenset({"source"}),
     ),
     "skew": Table(
         "kernels_skew",

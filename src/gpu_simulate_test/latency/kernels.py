@@ -5,7 +5,7 @@ sampler), attention of prompts and decoding sequences in one launch, and attenti
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -25,9 +25,10 @@ class Kernels:
     Attributes
     ----------
     per_token, per_sequence : pandas.DataFrame
-        ``op``, ``num_tokens`` or ``num_seqs``, ``median_ms``: what runs once an iteration.
+        ``op``, ``num_tokens`` or ``num_seqs``, ``median_ms`` of one call, and ``calls`` an iteration; once without it.
     attention : pandas.DataFrame
         ``prefill_chunk_size``, ``prefill_kv``, ``batch_size`` (decoding), ``decode_kv``, ``median_ms``: one layer.
+        Without rows of both kinds in one launch, each has its own.
     skew : pandas.DataFrame
         ``prefill_chunk_size``, ``batch_size``, and one layer's attention with unequal decode contexts,
         ``skewed_ms``, with all of them at the mean, ``mean_ms``, and with all at the longest, ``longest_ms``.
@@ -47,13 +48,14 @@ class KernelModel(DecodingModel):
     the device works hides it.
     """
 
-    def __init__(self, operators: OperatorModel, kernels: Kernels) -> None:
+    def __init__(self, operators: OperatorModel | None, kernels: Kernels, num_layers: int) -> None:
         super().__init__()
         per_token = Grid(_summed(kernels.per_token, "num_tokens"), ["num_tokens"], "median_ms")
         per_sequence = Grid(_summed(kernels.per_sequence, "num_seqs"), ["num_seqs"], "median_ms")
-        self._tokens = Line.sum(operators.compute, per_token.line().of(factor=1e6))
+        compute = [] if operators is None else [operators.compute]
+        self._tokens = Line.sum(*compute, per_token.line().of(factor=1e6))
         self._sequences = per_sequence.line().of(factor=1e6)
-        self._attention = _Attention(kernels, 1e6 * operators.num_layers)
+        self._attention = _Attention(kernels, 1e6 * num_layers)
         self._high = per_token.high[0], per_sequence.high[0], *self._attention.high
 
     def high(self) -> dict[str, float]:
@@ -84,7 +86,9 @@ class KernelModel(DecodingModel):
 
 
 def _summed(table: pd.DataFrame, size: str) -> pd.DataFrame:
-    """All kernels that run once, one row a size."""
+    """All kernels of an iteration, one row a size."""
+    if "calls" in table:
+        table = table.assign(median_ms=table["median_ms"] * table["calls"])
     wide = table.pivot_table(index=size, columns="op", values="median_ms").interpolate(method="index")
     return wide.sum(axis=1).rename("median_ms").reset_index()
 
@@ -114,28 +118,46 @@ class _Attention:
         table = kernels.attention
         chunk, batch = table["prefill_chunk_size"] > 0, table["batch_size"] > 0
         axes = ["prefill_chunk_size", "prefill_kv", "batch_size", "decode_kv"]
-        mixed = Grid(table[chunk & batch], axes, "median_ms")
-        self.high = mixed.high
-        self.prefill = Surface(Grid(table[chunk & ~batch], axes[:2], "median_ms"), factor)
+        prompts = Grid(table[chunk & ~batch], axes[:2], "median_ms")
+        self.prefill = Surface(prompts, factor)
         self._decode = Grid(table[~chunk & batch], axes[2:], "median_ms")
-        self._mixed = mixed.axis_first(2)
-        self._axes = tuple(Axis(level) for level in self._mixed.levels[1:])
+        self._mixed: Grid | None = None
+        self.high = *prompts.high, *self._decode.high
+        if (chunk & batch).any():
+            mixed = Grid(table[chunk & batch], axes, "median_ms")
+            self.high = mixed.high
+            self._mixed = mixed.axis_first(2)
+            self._axes = tuple(Axis(level) for level in self._mixed.levels[1:])
         self._skew = _Skew(kernels.skew)
         self._factor = factor
-        self._of_decoding: dict[int, _Mixed] = {}
+        self._of_decoding: dict[int, Callable[[float, float, float, float], float]] = {}
 
     def decode(self, decoding: int) -> tuple[Line, Line | None]:
         """Of decoding sequences alone, by their mean context and, to be added, by the longest."""
         line, share = self._decode.line(decoding), self._skew.alone(decoding)
         return line.of(factor=(1 - share) * self._factor), line.of(factor=share * self._factor) if share else None
 
-    def mixed(self, decoding: int) -> "_Mixed":
+    def mixed(self, decoding: int) -> Callable[[float, float, float, float], float]:
         """Of so many decoding sequences and a prompt chunk; made once and kept."""
         found = self._of_decoding.get(decoding)
-        if found is None:
+        if found is None and self._mixed is None:
+            found = self._of_decoding[decoding] = _Apart(self.prefill, *self.decode(decoding))
+        elif found is None:
+            assert self._mixed is not None
             values = self._mixed.fixed(decoding) * self._factor
             found = self._of_decoding[decoding] = _Mixed(values, self._axes, self._skew.beside_chunk(decoding))
         return found
+
+
+class _Apart:
+    """Attention over a prompt chunk, and over decoding sequences in a launch of their own, ns."""
+
+    def __init__(self, prefill: Surface, of_mean: Line, of_longest: Line | None) -> None:
+        self._prefill, self._of_mean, self._of_longest = prefill, of_mean, of_longest
+
+    def __call__(self, chunk: float, cached: float, mean: float, longest: float) -> float:
+        time = self._prefill(chunk, cached) + self._of_mean(mean)
+        return time + self._of_longest(longest) if self._of_longest is not None else time
 
 
 class _Mixed:

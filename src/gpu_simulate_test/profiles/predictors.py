@@ -45,8 +45,7 @@ class Predictors:
         if profile.mlp is not None and profile.attention is not None:
             operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
         if profile.kernels is not None:
-            assert operators is not None  # a recorded profile has both
-            kernels = KernelModel(operators, profile.kernels)
+            kernels = KernelModel(operators, profile.kernels, int(profile.meta["num_layers"]))
             return cls(operators, kernels, None, dict.fromkeys(COMPOSITION, 0), kernels.high())
         assert profile.iteration is not None and profile.noise is not None  # a bundle has these or kernels
         return replace(cls.fit(operators, profile.iteration), noise=Noise(profile.noise))

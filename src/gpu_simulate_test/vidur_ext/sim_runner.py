@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import VidurSimConfig
 from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.io.metadata import sources_told
 from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, SAMPLES
@@ -36,9 +37,25 @@ log = logging.getLogger(__name__)
 _APART_S = 4.0  # simulations that take longer are worth the start of other processes
 
 
-def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
-    """Scheduling limits, from the real run where there is one, else from the config."""
+def sim_settings(config: VidurSimConfig, real: RealRun | None, kv_tokens: int | None = None) -> SimSettings:
+    """Scheduling limits, from the real run where there is one, else from the config.
+
+    Parameters
+    ----------
+    kv_tokens : int, optional
+        Of the KV cache, by the profile, for settings that leave it to that.
+
+    Raises
+    ------
+    ConfigError
+        The settings leave the number of KV blocks to a profile that has no estimate of it.
+    """
     limits = config.limits if real is None else real.limits
+    estimated = not limits.num_blocks
+    if estimated:
+        if kv_tokens is None:
+            raise ConfigError("limits.num_blocks=0 needs profile=operator_db, which estimates it; state the number")
+        limits = limits.model_copy(update={"num_blocks": kv_tokens // limits.block_size})
     return SimSettings(
         model_id=config.model.id,
         device=config.hardware.vidur_device,
@@ -47,6 +64,7 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None) -> SimSettings:
         limits=limits.model_copy(
             update={"enable_prefix_caching": limits.enable_prefix_caching and config.vidur.scheduler.name == "sarathi"}
         ),
+        num_blocks_estimated=estimated,
     )
 
 
@@ -75,9 +93,8 @@ def check_limits(workload: Workload, settings: SimSettings) -> None:
     capacity = (limits.num_blocks - limits.watermark_blocks) * limits.block_size
     if total > capacity:
         raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise limits.num_blocks")
-    for key in ("tensor_parallel", "pipeline_parallel"):
-        if (degree := getattr(limits, key)) != 1:
-            raise ConfigError(f"limits.{key}={degree}: one GPU is simulated; set it to 1")
+    if limits.pipeline_parallel != 1:
+        raise ConfigError(f"limits.pipeline_parallel={limits.pipeline_parallel}: one stage is simulated; set it to 1")
     longest = int(lengths["num_prefill_tokens"].max())
     if settings.scheduler == "vllm" and longest > limits.max_num_batched_tokens:
         raise ConfigError(
@@ -96,7 +113,7 @@ def vidur_sim(
     """Simulate `workload` and write the run directory, metadata last."""
     register_model(config.model)
     register_device(config.hardware)
-    settings = sim_settings(config, real)
+    settings = sim_settings(config, real, profile.meta.get("kv_tokens"))
     check_limits(workload, settings)
     predictors = Predictors.from_profile(profile)
     speed = machine_speed(config, profile, real)
@@ -117,6 +134,10 @@ def vidur_sim(
     mismatch = profile_mismatch(config, profile, real.meta if real else None)
     for one in mismatch:
         lines.append(f"- profile of another {one['what']}: measured with {one['profile']}, this is {one['settings']}")
+    if settings.num_blocks_estimated:
+        lines.append("- KV blocks: an estimate of the operator database's memory model")
+    if "sources" in profile.meta:
+        lines.append(f"- operator times: {sources_told(profile.meta['sources'])}; the host's work is not in them")
     lines += latency_lines(totals.latencies, sampled)
     if predictors.noise is None:
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
@@ -129,6 +150,7 @@ def vidur_sim(
         profiling_root=str(Path(config.vidur.profiling.root).absolute()),
         profile_mismatch=mismatch,
         profile_held_out=profile.meta.get("held_out"),
+        profile_sources=profile.meta.get("sources"),
         real_run_dir=str(real.path.absolute()) if real else None,
         settings=settings.record(),
         predictor=config.vidur.predictor.name,

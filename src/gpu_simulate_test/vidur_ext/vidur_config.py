@@ -35,6 +35,7 @@ class SimSettings:
     network_device: str
     scheduler: str  # sarathi | vllm | orca
     limits: EngineLimits  # prefix caching: sarathi only
+    num_blocks_estimated: bool = False
 
     def record(self) -> dict[str, Any]:
         """As ``run_meta.json`` keeps them."""
@@ -59,13 +60,16 @@ class _WorkloadGenerator(BaseRequestGenerator):
 
 def replica_config(settings: SimSettings) -> ReplicaConfig:
     """The model on one device."""
-    return ReplicaConfig(
+    config = ReplicaConfig(
         model_name=settings.model_id,
         num_pipeline_stages=1,
         tensor_parallel_size=1,
         device=settings.device,
         network_device=settings.network_device,
     )
+    # Vidur plans the memory before it is told the blocks, and knows nothing of shards and of quantisation.
+    config.device_config.total_memory_gb = 10**9
+    return config
 
 
 def cache_config(settings: SimSettings) -> CacheConfig:

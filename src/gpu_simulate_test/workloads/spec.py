@@ -114,11 +114,11 @@ def _texts(config: StageConfig, prompts: list[dict[str, Any]]) -> _Requests:
 
 def _check_limits(config: StageConfig, prompt_ids: list[str], totals: np.ndarray) -> None:
     limits = {
-        f"the model's limit of {config.model.max_position_embeddings} tokens": config.model.max_position_embeddings,
-        f"the KV cache's {config.limits.num_blocks} blocks of {config.limits.block_size} tokens": (
-            config.limits.kv_tokens
-        ),
+        f"the model's limit of {config.model.max_position_embeddings} tokens": config.model.max_position_embeddings
     }
+    if config.limits.num_blocks:
+        cache = f"the KV cache's {config.limits.num_blocks} blocks of {config.limits.block_size} tokens"
+        limits[cache] = config.limits.kv_tokens
     advice = "shorten the prompt or lower workload.num_decode_tokens"
     if config.workload.source == "trace":
         advice = "raise limits.num_blocks or lower workload.trace_length_scale"

@@ -127,7 +127,7 @@ def operators(tables: Tables) -> tuple[OperatorModel, PlainOperators]:
 
 @pytest.fixture(scope="module")
 def kernels(tables: Tables, operators: tuple[OperatorModel, PlainOperators]) -> tuple[KernelModel, PlainKernels]:
-    return KernelModel(operators[0], tables.kernels), PlainKernels(tables)
+    return KernelModel(operators[0], tables.kernels, LAYERS), PlainKernels(tables)
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def write_profile(path: Path, *, skew: bool = True) -> Path:
 
 def model_of(path: Path) -> KernelModel:
     mlp, attention, kernels = read_recorded_profile(path)
-    return KernelModel(OperatorModel(mlp, attention, LAYERS), kernels)
+    return KernelModel(OperatorModel(mlp, attention, LAYERS), kernels, LAYERS)
 
 
 def test_requests_are_read_in_order_of_arrival_in_nanoseconds(tmp_path: Path) -> None:

@@ -61,9 +61,13 @@ def _check_limits(backend: BackendConfig, limits: EngineLimits) -> None:
     fixed = {
         "tensor_parallel": 1,
         "pipeline_parallel": 1,
+        "expert_parallel": 1,
+        "kv_cache_dtype": "auto",
         "enable_prefix_caching": False,
         "watermark": SARATHI_WATERMARK if backend.name == "sarathi" else 0.0,
     }
+    if not limits.num_blocks:
+        raise ConfigError("limits.num_blocks is missing: an engine that serves needs their number")
     for key, value in fixed.items():
         if getattr(limits, key) != value:
             raise ConfigError(f"limits.{key}={getattr(limits, key)}: backend={backend.name} serves with {value} alone")
