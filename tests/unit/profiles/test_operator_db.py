@@ -1,0 +1,176 @@
+"""A profile from the operator database says what the database says, of any model, GPU and split over GPUs."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from gpu_simulate_test.config.schema import VidurProfileConfig
+from gpu_simulate_test.engine import Composition, ScheduledSeq
+from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.latency.kernels import KernelModel, Kernels
+from gpu_simulate_test.profiles.bundle import Contents, read_bundle, write_bundle
+from gpu_simulate_test.profiles.operator_db import fill
+from gpu_simulate_test.profiles.predictors import Predictors
+from tests.support.configs import typed_config
+
+pytest.importorskip("aiconfigurator_core", reason="the operator database is not installed")
+
+LLAMA = ("model=hf", "model.id=meta-llama/Meta-Llama-3.1-70B", "limits.tensor_parallel=4")
+MIXTRAL = ("model=hf", "model.id=mistralai/Mixtral-8x7B-v0.1", "limits.tensor_parallel=2")
+
+
+def config_of(*settings: str) -> VidurProfileConfig:
+    config = typed_config("vidur_profile", "profile=operator_db", "hardware=h100", *settings)
+    assert isinstance(config, VidurProfileConfig)
+    return config
+
+
+@cache
+def contents_of(*settings: str) -> Contents:
+    return fill(config_of(*settings))
+
+
+def model_of(*settings: str) -> KernelModel:
+    frames = {table.name.removeprefix("kernels_"): frame for table, frame in contents_of(*settings).tables.items()}
+    return KernelModel(None, Kernels(**frames), config_of(*settings).model.num_layers)
+
+
+def prompt(tokens: int, cached: int = 0) -> Composition:
+    return Composition.of([ScheduledSeq(0, tokens, cached, True)])
+
+
+def decoding(seqs: int, context: int) -> Composition:
+    return Composition.of([ScheduledSeq(number, 1, context, False) for number in range(seqs)])
+
+
+def step_ms(batch: Composition, *settings: str) -> float:
+    return model_of(*settings).step_ns(batch, 0.0) / 1e6
+
+
+def their_engine(model: str, degree: int) -> Any:
+    from aiconfigurator_core.sdk.engine import EngineHandle
+
+    return EngineHandle.compile(model, "h100_sxm", "vllm", backend_version="current", tp_size=degree)
+
+
+def test_a_step_takes_what_the_database_itself_says_of_a_dense_model() -> None:
+    theirs = their_engine("meta-llama/Meta-Llama-3.1-70B", 4)
+    assert step_ms(decoding(32, 1000), *LLAMA) == pytest.approx(theirs.predict_decode_latency(32, 999, 2), rel=0.03)
+    assert step_ms(prompt(1024), *LLAMA) == pytest.approx(theirs.predict_prefill_latency(1, 1024, 0), rel=0.03)
+
+
+def test_a_batch_of_both_takes_its_operators_once_and_each_attention() -> None:
+    both = Composition.of([ScheduledSeq(0, 512, 0, True), ScheduledSeq(1, 1, 700, False)])
+    added = step_ms(both, *LLAMA) - step_ms(prompt(512), *LLAMA)
+    assert 0 < added < 0.3 * step_ms(decoding(1, 700), *LLAMA)
+
+
+def test_experts_are_loaded_evenly_so_more_tokens_never_take_less() -> None:
+    times = [step_ms(decoding(seqs, 500), *MIXTRAL) for seqs in (1, 2, 4, 8, 16, 32, 48, 64, 96, 128)]
+    assert times == sorted(times)
+
+
+def test_many_kv_heads_cost_what_as_many_sequences_of_fewer_heads_do(tmp_path: Path) -> None:
+    heads = {"num_q_heads": 32, "num_kv_heads": 32, "num_layers": 1}
+    many = ("model=llama_3_1_8b", *(f"model.{key}={value}" for key, value in heads.items()))
+    few = ("model=llama_3_1_8b", "model.num_q_heads=8", "model.num_kv_heads=8", "model.num_layers=1")
+    attention = [contents_of(*settings).tables for settings in (many, few)]
+    of_many, of_few = (
+        next(frame for table, frame in tables.items() if table.name == "kernels_attention") for tables in attention
+    )
+    assert took(of_many, 16, 1024) == took(of_few, 64, 1024)
+
+
+def took(attention: pd.DataFrame, seqs: int, context: int) -> float:
+    (row,) = attention[(attention["batch_size"] == seqs) & (attention["decode_kv"] == context)].itertuples()
+    return float(row.median_ms)
+
+
+@pytest.mark.parametrize("batch", [prompt(2048), decoding(64, 1000)])
+def test_more_gpus_gain_but_less_than_their_number(batch: Composition) -> None:
+    times = [step_ms(batch, *LLAMA[:2], f"limits.tensor_parallel={degree}") for degree in (4, 8)]
+    assert 1 < times[0] / times[1] < 2
+
+
+def test_quantised_weights_take_less_time_and_leave_more_room() -> None:
+    plain, quantised = contents_of(*LLAMA), contents_of(*LLAMA, "model.quantization=fp8", "limits.kv_cache_dtype=fp8")
+    assert step_ms(decoding(8, 100), *LLAMA, "model.quantization=fp8", "limits.kv_cache_dtype=fp8") < 0.8 * step_ms(
+        decoding(8, 100), *LLAMA
+    )
+    assert quantised.meta["kv_tokens"] > 2 * plain.meta["kv_tokens"]
+
+
+def test_quantisation_is_read_from_the_models_own_config() -> None:
+    asked = contents_of("model=hf", "model.id=nvidia/Llama-3.1-70B-Instruct-FP8", "limits.tensor_parallel=4")
+    assert asked.meta["kv_tokens"] > 2 * contents_of(*LLAMA).meta["kv_tokens"]
+
+
+def test_the_profile_says_how_its_figures_are_known(tmp_path: Path) -> None:
+    contents = contents_of(*LLAMA)
+    for shares in contents.meta["sources"].values():
+        assert sum(shares.values()) == pytest.approx(1)
+        assert shares["measured"] > 0.8
+    assert any("measured" in line for line in contents.lines)
+    assert contents.meta["engine"]["details"] == {"vllm": "0.24.0"}
+    meta = write_bundle(tmp_path / "root", config_of(*LLAMA), contents)
+    profile = read_bundle(tmp_path / "root")
+    assert profile.meta == meta
+    predictors = Predictors.from_profile(profile)
+    assert predictors.operators is None
+    assert predictors.iterations.step_ns(prompt(100), 0.0) / 1e6 == pytest.approx(step_ms(prompt(100), *LLAMA))
+
+
+def test_any_decoder_is_read_from_its_config(tmp_path: Path) -> None:
+    said = {
+        "architectures": ["MistralForCausalLM"],
+        "model_type": "mistral",
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "vocab_size": 32000,
+        "max_position_embeddings": 8192,
+        "eos_token_id": [2, 3],
+    }
+    (tmp_path / "My-Mistral").mkdir()
+    (tmp_path / "My-Mistral" / "config.json").write_text(json.dumps(said))
+    config = config_of("model=hf", f"model.config={tmp_path / 'My-Mistral'}")
+    assert (config.model.id, config.model.name, config.model.architecture) == ("My-Mistral", "my_mistral", "mistral")
+    assert (config.model.head_dim, config.model.num_experts, config.model.eos_token_id) == (128, 0, 2)
+    assert fill(config).meta["kv_tokens"] > 100_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("hardware=cpu",), "does not know cpu"),
+        (("hardware=gpu", "hardware.name=l4"), "no operator times of vllm on l4"),
+        (("profile.version=0.1",), "it has 0.24.0"),
+        (("model=hf", "model.id=deepseek-ai/DeepSeek-V3"), "DeepSeek-V3, a deepseek_v3, cannot be simulated"),
+        ((*LLAMA[:2],), "does not fit on 1 h100_sxm"),
+        ((*MIXTRAL, "limits.expert_parallel=3"), "does not divide"),
+    ],
+)
+def test_what_cannot_be_priced_is_refused_in_one_line(settings: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        fill(config_of(*settings))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ((), "model.id is missing"),
+        (("model.id=nobody/nothing",), "is not among the [0-9]+ models"),
+        (("model.config=/nowhere",), "no such file: /nowhere"),
+        (("model.id=moonshotai/Kimi-K2.5",), "KimiK25ForConditionalGeneration is no decoder"),
+    ],
+)
+def test_a_model_without_a_readable_config_is_refused(settings: tuple[str, ...], said: str) -> None:
+    with pytest.raises(Exception, match=said):
+        config_of("model=hf", *settings)
