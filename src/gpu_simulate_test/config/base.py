@@ -74,6 +74,8 @@ def _line(model: type[BaseModel], error: ValidationError) -> str:
     path, field = _field(model, first["loc"])
     key, kind, value = ".".join(path), first["type"], first["input"]
     if kind == "extra_forbidden":
+        if isinstance(value, dict) and (old := next((f"{key}.{one}" for one in value), key)) in RENAMED:
+            key = old  # of a group that is gone as a whole
         return f"{key} is {RENAMED[key]} now: say it so" if key in RENAMED else f"{key} is no setting; see --help"
     if kind == "missing":
         return f"{key} is missing"

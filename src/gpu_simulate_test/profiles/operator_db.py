@@ -67,8 +67,6 @@ def fill(config: VidurProfileConfig) -> Contents:
     return Contents(tables, meta, lines)
 
 
-
-
 def sizes(high: int, low: int = 1) -> list[int]:
     """Powers of two and what lies half-way between them, from `low` to `high`."""
     powers = [low << number for number in range((high // low).bit_length())]

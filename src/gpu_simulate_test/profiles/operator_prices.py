@@ -5,7 +5,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from gpu_simulate_test.errors import ConfigError, MachineError
 _SOURCES = {"silicon": "measured", "mixed": "interpolated"}  # any other word of theirs is an estimate's
 _TOKEN_OPS = {"Embedding", "Elementwise", "Gemm", "Moe", "MoeDispatch", "CustomAllReduce", "Nccl", "P2P"}
 ATTENTION = {"ContextAttention", "GenerationAttention"}
+Operator = dict[str, Any]
+"""One of theirs: its kind, and what that depends on."""
 _MEMORY = 0.9  # share of a GPU's that vLLM and SGLang take unless told otherwise
 _SAME_SHAPES = {"MistralForCausalLM": "LlamaForCausalLM"}
 _CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}  # of our own presets
@@ -33,65 +35,46 @@ class OperatorDatabase:
             )
         logging.getLogger("aiconfigurator_core").setLevel(logging.ERROR)
         try:
-            from aiconfigurator_core.sdk.config_builders import build_model_config
-            from aiconfigurator_core.sdk.engine import EngineHandle, build_engine_spec_json
-            from aiconfigurator_core.sdk.models import get_model
-            from aiconfigurator_core.sdk.perf_database import get_database, get_version_slots
-        except ModuleNotFoundError as error:
+            self.package_version = version("aiconfigurator-core")
+        except PackageNotFoundError as error:
             raise MachineError(
                 "the operator database is not installed; pip install 'gpu-simulate-test[operators]'"
             ) from error
-        self.package_version, self.system, self._folder = version("aiconfigurator-core"), config.hardware.system, folder
-        self.engine = config.profile.engine
-        slots = get_version_slots(self.system, self.engine) or {}
-        if not slots:
-            raise ConfigError(
-                f"no operator times of {self.engine} on {self.system}: choose another profile.engine, or another system"
-            )
-        self.version = config.profile.version or slots["current"]
-        if self.version not in slots.values():
-            raise ConfigError(f"profile.version={self.version} is not there: it has {', '.join(slots.values())}")
-        limits = config.limits
-        self._degrees = {"tp_size": limits.tensor_parallel, "pp_size": limits.pipeline_parallel, "attention_dp_size": 1}
-        if limits.tensor_parallel % limits.expert_parallel:
-            raise ConfigError(
-                f"limits.expert_parallel={limits.expert_parallel} does not divide "
-                f"limits.tensor_parallel={limits.tensor_parallel}"
-            )
-        if config.model.num_experts:
-            self._degrees |= {
-                "moe_tp_size": limits.tensor_parallel // limits.expert_parallel,
-                "moe_ep_size": limits.expert_parallel,
-            }
-        self._quantized: dict[str, str | None] = {}
-        if config.model.quantization is not None:
-            self._quantized |= dict.fromkeys(("gemm_quant_mode", "moe_quant_mode"), config.model.quantization)
-        if limits.kv_cache_dtype != "auto":
-            self._quantized["kvcache_quant_mode"] = limits.kv_cache_dtype
+        self.system, self.engine, self._folder = config.hardware.system, config.profile.engine, folder
+        self.version = _version(self.system, self.engine, config.profile.version)
+        self._degrees, self._quantized = _degrees(config), _quantized(config)
         try:
-            model = get_model(
-                str(folder),
-                build_model_config(**({"moe_tp_size": 1, "moe_ep_size": 1} | self._degrees), **self._quantized),
-                self.engine,
-            )
-            database = get_database(self.system, self.engine, self.version)
-            spec = json.loads(
-                build_engine_spec_json(
-                    model,
-                    model_path=str(folder),
-                    system=self.system,
-                    backend=self.engine,
-                    backend_version=self.version,
-                    kv_block_size=None,
-                    systems_path=None,
-                    nextn=0,
-                    database=database,
-                )
-            )
-            self._handle = EngineHandle.for_database(database)
+            self.prompts, self.decoding = self._read(config.model)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise _refused(config.model, error) from error
-        self.prompts, self.decoding = (_operators(spec[key], config.model) for key in ("context_ops", "generation_ops"))
+            said = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"the operator database cannot price {config.model.id}, a {config.model.architecture}: {said}"
+            ) from error
+
+    def _read(self, ours: ModelConfig) -> tuple[list[Operator], list[Operator]]:
+        """The operators of a batch of prompts, and of one that decodes."""
+        from aiconfigurator_core.sdk.config_builders import build_model_config
+        from aiconfigurator_core.sdk.engine import EngineHandle, build_engine_spec_json
+        from aiconfigurator_core.sdk.models import get_model
+        from aiconfigurator_core.sdk.perf_database import get_database
+
+        degrees = {"moe_tp_size": 1, "moe_ep_size": 1} | self._degrees
+        model = get_model(str(self._folder), build_model_config(**degrees, **self._quantized), self.engine)
+        database = get_database(self.system, self.engine, self.version)
+        said = build_engine_spec_json(
+            model,
+            model_path=str(self._folder),
+            system=self.system,
+            backend=self.engine,
+            backend_version=self.version,
+            kv_block_size=None,
+            systems_path=None,
+            nextn=0,
+            database=database,
+        )
+        self._handle = EngineHandle.for_database(database)
+        spec = json.loads(said)
+        return _operators(spec["context_ops"], ours), _operators(spec["generation_ops"], ours)
 
     def ms(self, op: Mapping[str, Any], *, prompts: bool, seqs: int, tokens: int, cached: int = 0) -> tuple[float, str]:
         """What an operator takes in all layers, and how that is known.
@@ -144,7 +127,7 @@ class OperatorDatabase:
         return int(found["total_kv_size_tokens"])
 
 
-def _operators(ops: list[dict[str, Any]], model: ModelConfig) -> list[dict[str, Any]]:
+def _operators(ops: list[Operator], model: ModelConfig) -> list[Operator]:
     """Those that take time, experts with balanced loads."""
     kinds = {kind for op in ops for kind in op}
     if strange := kinds - _TOKEN_OPS - ATTENTION:
@@ -156,9 +139,42 @@ def _operators(ops: list[dict[str, Any]], model: ModelConfig) -> list[dict[str, 
     return [op for op in ops if next(iter(op.values()))["scale_factor"] > 0]
 
 
-def _refused(model: ModelConfig, error: Exception) -> ConfigError:
-    said = " ".join(str(error).split())
-    return ConfigError(f"the operator database cannot price {model.id}, a {model.architecture}: {said[:200]}")
+def _version(system: str, engine: str, asked: str | None) -> str:
+    from aiconfigurator_core.sdk.perf_database import get_version_slots
+
+    slots = get_version_slots(system, engine)
+    if not slots:
+        raise ConfigError(
+            f"no operator times of {engine} on {system}: choose another profile.engine, or another system"
+        )
+    if asked is not None and asked not in slots.values():
+        raise ConfigError(f"profile.version={asked} is not there: it has {', '.join(slots.values())}")
+    return asked or str(slots["current"])
+
+
+def _degrees(config: VidurProfileConfig) -> dict[str, int]:
+    """How the model is split over GPUs."""
+    limits = config.limits
+    if limits.tensor_parallel % limits.expert_parallel:
+        raise ConfigError(
+            f"limits.expert_parallel={limits.expert_parallel} does not divide "
+            f"limits.tensor_parallel={limits.tensor_parallel}"
+        )
+    degrees = {"tp_size": limits.tensor_parallel, "pp_size": limits.pipeline_parallel, "attention_dp_size": 1}
+    if config.model.num_experts:
+        degrees["moe_tp_size"] = limits.tensor_parallel // limits.expert_parallel
+        degrees["moe_ep_size"] = limits.expert_parallel
+    return degrees
+
+
+def _quantized(config: VidurProfileConfig) -> dict[str, str]:
+    """What the settings ask for beyond the model's own config."""
+    asked: dict[str, str] = {}
+    if config.model.quantization is not None:
+        asked |= dict.fromkeys(("gemm_quant_mode", "moe_quant_mode"), config.model.quantization)
+    if config.limits.kv_cache_dtype != "auto":
+        asked["kvcache_quant_mode"] = config.limits.kv_cache_dtype
+    return asked
 
 
 @contextmanager

@@ -31,6 +31,8 @@ def options() -> list[str]:
 
 # What only the user can know.
 NEEDED = {
+    "model=hf": ["model.id=Qwen/Qwen3-32B"],
+    "hardware=gpu": ["hardware.name=b200_sxm"],
     "workload=trace": ["workload.trace=requests.jsonl"],
     "backend=recorded": ["limits.max_num_seqs=8", "limits.max_num_batched_tokens=64", "limits.num_blocks=100"],
 }

@@ -27,7 +27,7 @@ def test_every_setting_has_a_meaning_on_one_line(stage: str, page: str) -> None:
 
 
 def test_a_setting_of_several_kinds_has_all_their_values_and_the_default(page: str) -> None:
-    assert "| `profile.source` | `measured` or `llmservingsim` | `measured` |" in page
+    assert "| `profile.source` | `measured` or `llmservingsim` or `operator_db` | `measured` |" in page
     assert "| `profile.folder` | text or `null` | `null` |" in page
     assert "| `limits.dtype` | `float32`, `bfloat16`, `float16` | `${hardware.dtype}` |" in page
     assert "| `output.root` | text |  |" in page, "it depends on where this is installed"

@@ -48,7 +48,7 @@ def test_every_new_name_is_a_setting() -> None:
     ("override", "said"),
     [
         ("workload.arrival.rate_per_s=-1", "workload.arrival.rate_per_s=-1 is out of range: it must be from 1e-09 to"),
-        ("limits.num_blocks=0", "limits.num_blocks=0 is out of range: it must be from 1 to 1e+15"),
+        ("limits.num_blocks=-1", "limits.num_blocks=-1 is out of range: it must be from 0 to 1e+15"),
         ("workload.num_requests=0", "workload.num_requests=0 is out of range: it must be from 1 to 10,000,000"),
         ("limits.num_blocks=true", "limits.num_blocks=True: a number is needed"),
         ("backend.name=x", "backend.name=x is not known: choose one of transformers, vllm, sarathi, recorded"),
