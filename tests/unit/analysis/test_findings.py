@@ -74,6 +74,7 @@ def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     rows = [line.split("|")[1].strip() for line in after.splitlines() if line.startswith("| ")]
     listed = [name.strip() for row in rows for name in row.split(",") if not row.startswith("---")]
     assert listed == list(NAMES)
-    loop = {"name": "core", "checked": 1, "difference": None}
-    real, sim = pair(tmp_path, {"arrivals_recorded": False}, {"loop": loop, "profile_mismatch": []})
+    of_profile = {"profile_mismatch": [], "profile_sources": {"decoding": {"measured": 0.5, "interpolated": 0.0}}}
+    of_sim = {"loop": {"name": "core", "checked": 1, "difference": None}, **of_profile}
+    real, sim = pair(tmp_path, {"arrivals_recorded": False}, of_sim)
     assert assess([real], sim).gates["gate"].tolist() == list(NAMES), "and a comparison can have all of them"
