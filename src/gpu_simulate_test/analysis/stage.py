@@ -1,6 +1,7 @@
 """The compare-runs stage: two run directories in, tables, plots and reports out."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -52,8 +53,9 @@ def compare_runs(
         The directory cannot be written.
     """
     plots = run.path / "plots"
-    with Artist() as artist:
-        repeats, sim = load_repeats(real_dir), load_run(sim_dir, "vidur")
+    with Artist() as artist, ThreadPoolExecutor(1) as pool:
+        of_sim = pool.submit(load_run, sim_dir, "vidur")
+        repeats, sim = load_repeats(real_dir), of_sim.result()
         assessment = assess(
             repeats,
             sim,
