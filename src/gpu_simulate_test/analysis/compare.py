@@ -34,7 +34,7 @@ from gpu_simulate_test.analysis.samples import (
     ints,
     measure,
     of_the_same_requests,
-    pooled_in_order,
+    pooled,
 )
 from gpu_simulate_test.errors import ArtifactError
 
@@ -157,8 +157,8 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     return Comparison(
         _percentile_table(of_real, of_sim, sampled),
         _per_request(real_rows[0], sim_rows, of_real, of_sim),
-        {name: pooled_in_order([one.samples[name].ordered for one in of_real]) for name in METRICS},
-        {name: pooled_in_order([one.ordered(name) for one in sampled]) for name in METRICS},
+        {name: pooled([one.samples[name].ordered for one in of_real]) for name in METRICS},
+        {name: pooled([one.ordered(name) for one in sampled]) for name in METRICS},
         of_real[0],
         of_sim,
         find(real, sim),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpu_simulate_test.analysis.samples import PERCENTILES, Floats, Ints, Sample, pooled
+from gpu_simulate_test.analysis.samples import PERCENTILES, Floats, Ints, Sample
 
 COVERAGE = 0.95
 _SEED = 20_240_607
@@ -71,8 +71,7 @@ def confidence_intervals(
     rng = np.random.default_rng(_SEED)
     draws = {}
     for metric, sample in sim.items():
-        of_real = Sample(pooled([one[metric].values for one in real]), pooled([one[metric].owner for one in real]))
-        draws[metric] = [_Resampled(one, rank, rng) for one in (of_real, sample)]
+        draws[metric] = [_Resampled(runs, rank, rng) for runs in ([one[metric] for one in real], [sample])]
     size = sum(len(one.ordered) for pair in draws.values() for one in pair)
     replications = int(np.clip(_WORK // max(size, 1), _MIN_REPLICATIONS, _MAX_REPLICATIONS))
     found: dict[str, list[Floats]] = {metric: [] for metric in sim}
@@ -108,17 +107,17 @@ def block_weights(n: int, replications: int, rng: np.random.Generator) -> Ints:
 
 
 class _Resampled:
-    """A sample sorted once, so that any weighting of its requests gives its statistics without sorting again."""
+    """Samples pooled and sorted once: any weighting of their requests gives the statistics without sorting again."""
 
-    def __init__(self, sample: Sample, rank: Ints, rng: np.random.Generator) -> None:
-        values, owner = sample.values, rank[sample.owner]
-        limit = max(len(rank), _MAX_VALUES)
-        if len(values) > limit:
+    def __init__(self, runs: Sequence[Sample], rank: Ints, rng: np.random.Generator) -> None:
+        size, limit = sum(len(one.values) for one in runs), max(len(rank), _MAX_VALUES)
+        if size > limit:
             # One value from each of `limit` equal parts: every request keeps its share.
-            picked = ((np.arange(limit) + rng.random(limit)) * (len(values) / limit)).astype(np.int64)
-            if (owner[1:] < owner[:-1]).any():
-                picked = np.argsort(owner, kind="stable")[picked]
-            values, owner = values[picked], owner[picked]
+            picked = ((np.arange(limit) + rng.random(limit)) * (size / limit)).astype(np.int64)
+            values, owner = _by_request(runs, rank, picked)
+        else:
+            values, owner = (np.concatenate([getattr(one, name) for one in runs]) for name in ("values", "owner"))
+            owner = rank[owner]
         order = np.argsort(values, kind="stable")
         self.ordered, self.owner = values[order], owner[order]
         self.sums = np.bincount(owner, weights=values, minlength=len(rank))
@@ -130,6 +129,26 @@ class _Resampled:
         number = of_requests @ self.counts
         mean = np.divide(of_requests @ self.sums, number, out=np.full(len(weights), np.nan), where=number > 0)
         return np.column_stack([weighted_percentiles(self.ordered, np.take(weights, self.owner, axis=1)), mean])
+
+
+def _by_request(runs: Sequence[Sample], rank: Ints, picked: Ints) -> tuple[Floats, Ints]:
+    """Values, and the rank of the request of each, at places of all values in order of rank, then of run.
+
+    Without putting them into that order: in each run those of a request follow one another, by ascending id.
+    """
+    sizes = np.array([np.bincount(one.owner, minlength=len(rank)) for one in runs])
+    requests = np.argsort(rank)
+    ends = np.cumsum(sizes.sum(axis=0)[requests])
+    owner = np.searchsorted(ends, picked, side="right")
+    request = requests[owner]
+    place = picked - ends[owner] + sizes[:, request].sum(axis=0)  # among all of its request, then of its run
+    values = np.empty(len(picked))
+    for one, size in zip(runs, sizes, strict=True):
+        mine = (place >= 0) & (place < size[request])
+        start = np.cumsum(size) - size
+        values[mine] = one.values[(start[request] + place)[mine]]
+        place = place - size[request]
+    return values, owner
 
 
 def weighted_percentiles(ordered: Floats, weights: Ints) -> Floats:

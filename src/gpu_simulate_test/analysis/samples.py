@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ STATISTICS = (*PERCENTILES, "mean")
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-_Number = TypeVar("_Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -198,14 +197,13 @@ def of_the_same_requests(runs: Sequence[Measured]) -> list[Measured]:
     return [one if one.tbt_quantiles is None else replace(one, tbt_quantiles=np.empty(0)) for one in found]
 
 
-def pooled(runs: Sequence[npt.NDArray[_Number]]) -> npt.NDArray[_Number]:
-    """Values of several runs as one sample; those of one run are not copied."""
-    return runs[0] if len(runs) == 1 else np.concatenate(runs)
-
-
-def pooled_in_order(runs: Sequence[Floats]) -> Floats:
-    """Ascending values of several runs as one ascending sample."""
-    return runs[0] if len(runs) == 1 else np.sort(np.concatenate(runs), kind="stable")  # merges what is in order
+def pooled(runs: Sequence[Floats]) -> Floats:
+    """Ascending values of several runs as one ascending sample; those of one run are not copied."""
+    if len(runs) == 1:
+        return runs[0]
+    values = np.concatenate(runs)
+    values.sort()
+    return values
 
 
 def empirical_cdf(ordered: Floats, max_points: int = 100_000) -> tuple[Floats, Floats]:

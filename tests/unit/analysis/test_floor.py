@@ -1,6 +1,7 @@
 """An error is held against what real runs differ by, and carries an interval of its own."""
 
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,15 @@ from hypothesis import strategies as st
 
 from gpu_simulate_test.analysis.assess import Assessment, assess
 from gpu_simulate_test.analysis.compare import compare
-from gpu_simulate_test.analysis.floor import block_weights, floor_of, weighted_percentiles
+from gpu_simulate_test.analysis.floor import (
+    _by_request,
+    block_weights,
+    confidence_intervals,
+    floor_of,
+    weighted_percentiles,
+)
 from gpu_simulate_test.analysis.load_metrics import load_run
+from gpu_simulate_test.analysis.samples import Sample
 from gpu_simulate_test.analysis.stage import load_repeats
 from gpu_simulate_test.errors import ArtifactError
 from tests.support.builders import MS, write_run
@@ -83,9 +91,6 @@ def test_an_error_equal_for_every_request_has_an_interval_of_no_width(tmp_path: 
 
 
 def test_the_interval_covers_the_true_error_about_as_often_as_it_says() -> None:
-    from gpu_simulate_test.analysis.floor import confidence_intervals
-    from gpu_simulate_test.analysis.samples import Sample
-
     rng, n, covered = np.random.default_rng(1), 150, 0
     for _ in range(60):
         real = rng.gamma(4, 10, n)
@@ -115,3 +120,18 @@ def test_every_resample_has_as_many_requests_as_the_run(n: int, replications: in
     weights = block_weights(n, replications, np.random.default_rng(0))
     assert weights.shape == (replications, n)
     assert (weights.sum(axis=1) == n).all()
+
+
+@given(st.integers(1, 3), st.lists(st.integers(0, 6), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_values_are_picked_as_if_all_had_been_put_in_order(num_runs: int, sizes: list[int], random: Random) -> None:
+    rank = np.array(random.sample(range(len(sizes)), len(sizes)))
+    runs = []
+    for _ in range(num_runs):
+        owner = np.repeat(np.arange(len(sizes)), [random.randint(0, size) for size in sizes])
+        runs.append(Sample(np.array([random.random() for _ in owner]), owner))
+    values, owner = (np.concatenate([getattr(one, name) for one in runs]) for name in ("values", "owner"))
+    order = np.argsort(rank[owner], kind="stable")
+    picked = np.array(random.choices(range(len(values)), k=5) if len(values) else [], dtype=np.int64)
+    found = _by_request(runs, rank, picked)
+    assert np.array_equal(found[0], values[order][picked])
+    assert np.array_equal(found[1], rank[owner][order][picked])
