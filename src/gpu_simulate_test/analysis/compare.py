@@ -134,7 +134,7 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
         notes += _admit(same_lengths(rows, sim_rows), one, sim, allow_mismatch)
     num_tokens: Ints = reduce(np.minimum, [ints(rows["num_decode_tokens_actual"]) for rows in (*real_rows, sim_rows)])
     for run, rows in zip([*runs, sim], [*real_rows, sim_rows], strict=True):
-        if run.tokens.empty and (ints(rows["num_decode_tokens_actual"]) != num_tokens).any():
+        if not run.has_tokens and (ints(rows["num_decode_tokens_actual"]) != num_tokens).any():
             raise ArtifactError(f"output lengths differ, and the time of each token is not known: {run.path}")
     usable = [sample for sample in sim.samples if _has_all(sample, ids, num_tokens)]
     if len(usable) < len(sim.samples):
@@ -142,7 +142,7 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
         notes.append(f"Left out: {left_out} with noise, of whose tokens only quantiles over all requests are known.")
     measured = of_the_same_requests(
         [
-            *(measure(run, rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)),
+            *(measure(run.with_tokens(), rows, num_tokens) for run, rows in zip(runs, real_rows, strict=True)),
             measure(sim, sim_rows, num_tokens),
             *(measure(sample, rows_of(sample, ids), num_tokens) for sample in usable),
         ]

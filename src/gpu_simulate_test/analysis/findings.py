@@ -266,7 +266,7 @@ def why_not_judged(metric: str, runs: Sequence[Run], sim: Run, num_tokens: Ints)
         return "every request made one token"
 
     def lacks(run: Run) -> bool:
-        return run.tokens.empty if metric == "tbt" else bool(run.requests["first_token_time_ns"].isna().all())
+        return not run.has_tokens if metric == "tbt" else bool(run.requests["first_token_time_ns"].isna().all())
 
     of_real, of_sim = any(map(lacks, runs)), lacks(sim)
     if not (of_real or of_sim):

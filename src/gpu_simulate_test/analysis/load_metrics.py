@@ -12,7 +12,7 @@ only where it has no such table.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from gpu_simulate_test.io.tables import (
 
 STAGE_OF_TYPE = {"real": "real-bench", "vidur": "vidur-sim"}
 NUM_QUANTILES = 1001
+_HELD_TOKENS = 1_000_000  # of a repeat; reading that many again takes a tenth of a second
 _FIGURE_OF_COLUMN = {
     "submit_time_ns": "dispatch lag",
     "first_scheduled_time_ns": "queueing delay",
@@ -62,7 +63,8 @@ class Run:
         answer was not streamed.
     tokens : pandas.DataFrame of shape (n_tokens, n_columns)
         Token metrics in ns of the ``ok`` requests, by ascending ``request_id`` and ``token_index``.
-        ``token_latency_ns`` is NaN at token 0. No rows where the run did not record when each token was made.
+        ``token_latency_ns`` is NaN at token 0. No rows where the run did not record when each token was made, or where
+        they were let go.
     iterations : pandas.DataFrame or None
         Iteration metrics in ns; None when the run has none.
     missing : list of str
@@ -72,6 +74,8 @@ class Run:
         ``tbt_quantiles``.
     tbt_quantiles : ndarray of shape (1001,) or (0,), optional
         Of such a simulation without tokens: evenly spaced quantiles of its times between tokens, ns.
+    let_go : bool
+        Its tokens were read and checked, but are not held.
     """
 
     path: Path
@@ -82,6 +86,22 @@ class Run:
     missing: list[str]
     samples: "list[Run]" = field(default_factory=list)
     tbt_quantiles: npt.NDArray[np.float64] | None = None
+    let_go: bool = False
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether it recorded when each token was made."""
+        return self.let_go or not self.tokens.empty
+
+    def without_tokens(self) -> "Run":
+        """The same run, its tokens let go if they are so many that they count."""
+        if len(self.tokens) <= _HELD_TOKENS:
+            return self
+        return replace(self, tokens=self.tokens.iloc[:0].copy(), let_go=True)
+
+    def with_tokens(self) -> "Run":
+        """The same run, its tokens read again if they were let go."""
+        return load_run(self.path, "real") if self.let_go else self
 
 
 def load_run(path: Path, run_type: str) -> Run:

@@ -107,7 +107,7 @@ def measure(run: Run, rows: pd.DataFrame, num_tokens: Ints) -> Measured:
         At most what each request made; exactly that where the run did not record the time of each token.
     """
     ids = ints(rows["request_id"])
-    if run.tokens.empty:
+    if not run.has_tokens:
         completion, tbt = ints(rows["completion_time_ns"]), Sample(np.empty(0), np.empty(0, dtype=np.int64))
     else:
         # Tokens are in request order, as the ids are.

@@ -75,7 +75,7 @@ def compare_runs(
 
 
 def load_repeats(real_dir: Path) -> list[Run]:
-    """Read a real run and the repeats it names, itself first.
+    """Read a real run and the repeats it names, itself first; of these, the tokens of one at a time are held.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def load_repeats(real_dir: Path) -> list[Run]:
         One of them is missing, incomplete or contradicts itself.
     """
     first = load_run(real_dir, "real")
-    return [first, *(load_run(path, "real") for path in repeat_dirs(real_dir, first.meta)[1:])]
+    return [first, *(load_run(path, "real").without_tokens() for path in repeat_dirs(real_dir, first.meta)[1:])]
 
 
 def find_pair(

@@ -67,6 +67,18 @@ def test_a_real_figure_is_the_mean_of_the_repeats_and_values_are_pooled(tmp_path
     assert (found.comparison.per_request["error_e2e_ns"] == 2 * MS).all()
 
 
+def test_repeats_whose_tokens_are_not_held_give_the_same_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = runs(tmp_path, [20, 22, 27], 25).comparison
+    monkeypatch.setattr("gpu_simulate_test.analysis.load_metrics._HELD_TOKENS", 0)
+    repeats = load_repeats(tmp_path / "real-r0")
+    assert [len(run.tokens) for run in repeats] == [16, 0, 0]
+    found = compare(repeats[0], load_run(tmp_path / "sim", "vidur"), repeats=repeats[1:])
+    pd.testing.assert_frame_equal(found.percentiles, held.percentiles[found.percentiles.columns])
+    assert np.array_equal(found.real_values["tbt"], held.real_values["tbt"])
+
+
 def test_one_real_run_has_no_floor(tmp_path: Path) -> None:
     assert np.isnan(row(runs(tmp_path, [20], 25), "ttft")["floor_ns"])
 
