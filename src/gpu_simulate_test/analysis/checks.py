@@ -40,6 +40,13 @@ def is_ok(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return np.asarray(requests["status"] == "ok", dtype=bool)
 
 
+def is_warmup(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which requests are warm-up, of shape (n_requests,)."""
+    if "is_warmup" not in requests:
+        return np.zeros(len(requests), dtype=bool)
+    return requests["is_warmup"].to_numpy(dtype=bool)
+
+
 def check_presence(
     check: Check, requests: pd.DataFrame, ok: npt.NDArray[np.bool_], may_miss: tuple[str, ...] = ()
 ) -> None:

@@ -11,7 +11,6 @@ interpolation); no rows where no request made two tokens. The mean TBT follows f
 only where it has no such table.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gpu_simulate_test.analysis.checks import Check, check_presence, check_times, is_ok
+from gpu_simulate_test.analysis.checks import Check, check_presence, check_times, is_ok, is_warmup
+from gpu_simulate_test.analysis.load_tokens import groups, read_tokens
 from gpu_simulate_test.analysis.numbers import count
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta
@@ -31,7 +31,6 @@ from gpu_simulate_test.io.tables import (
     TBT_QUANTILES,
     TOKEN_METRICS,
     find_table,
-    read_arrow,
     read_table,
 )
 
@@ -144,7 +143,7 @@ def _load_sample(check: Check, meta: dict[str, Any]) -> Run:
     if find_table(check.path, TBT_QUANTILES) is None:
         return Run(check.path, meta, *_load_tables(check)[:2], None, [])
     requests, _ = _read_requests(check)
-    requests = requests[~_is_warmup(requests)].reset_index(drop=True)
+    requests = requests[~is_warmup(requests)].reset_index(drop=True)
     check_presence(check, requests, is_ok(requests))
     check_times(check, requests)
     table = read_table(check.path, TBT_QUANTILES)
@@ -159,8 +158,8 @@ def _load_sample(check: Check, meta: dict[str, Any]) -> Run:
 def _load_tables(check: Check) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The requests and tokens of a folder, warm-up left out, and what they lack."""
     requests, missing = _read_requests(check)
-    tokens = _read_tokens(check, requests)
-    requests = requests[~_is_warmup(requests)].reset_index(drop=True)
+    tokens = read_tokens(check, requests)
+    requests = requests[~is_warmup(requests)].reset_index(drop=True)
     if tokens.empty and "completion_time_ns" in requests:
         missing.append(f"time of each token, so TBT ({check.file(TOKEN_METRICS).name} has no rows)")
         ok = is_ok(requests)
@@ -174,12 +173,6 @@ def _load_tables(check: Check) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
         requests = _match_tokens(check, requests, tokens)
     check_times(check, requests)
     return requests, tokens, missing
-
-
-def _is_warmup(requests: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    if "is_warmup" not in requests:
-        return np.zeros(len(requests), dtype=bool)
-    return requests["is_warmup"].to_numpy(dtype=bool)
 
 
 def _stage(run_type: str) -> str:
@@ -203,88 +196,13 @@ def _read_requests(check: Check) -> tuple[pd.DataFrame, list[str]]:
     return frame, missing
 
 
-def _read_tokens(check: Check, requests: pd.DataFrame) -> pd.DataFrame:
-    """Read the tokens of the ok requests in order; `requests` still holds warm-up."""
-    ids, index, times, latency = _token_columns(check.path)
-    known = requests["request_id"].to_numpy()
-    starts, ends = _groups(ids)
-    position = np.minimum(np.searchsorted(known, ids[starts]), len(known) - 1)
-    check.refuse(known[position] != ids[starts], ids[starts], "tokens of an unknown request", TOKEN_METRICS)
-    counted = is_ok(requests) & ~_is_warmup(requests)
-    if not counted[position].all():
-        kept = np.repeat(counted[position], ends - starts)
-        ids, index, times, latency = (column[kept] for column in (ids, index, times, latency))
-    same = ids[1:] == ids[:-1]
-    if not ((ids[1:] > ids[:-1]) | (same & (index[1:] > index[:-1]))).all():  # as our own stages made them
-        order = np.lexsort((index, ids))
-        ids, index, times, latency = (column[order] for column in (ids, index, times, latency))
-    starts, _ = _groups(ids)
-
-    # In place, and no longer than needed: of millions of tokens every copy counts.
-    step = _since_previous(index)
-    step[starts] = index[starts] + 1
-    check.refuse(step != 1, ids, "token_index has gaps", TOKEN_METRICS)
-    del step, same
-    gap = _since_previous(times)
-    gap[starts] = 0
-    check.refuse(gap < 0, ids, "token_time_ns goes back", TOKEN_METRICS)
-    apart = latency - gap
-    apart[starts] = 0  # the first token has no predecessor: whatever a foreign table says there is not a latency
-    # One nanosecond apart is a foreign run that rounded times and latencies on their own.
-    check.refuse(
-        np.abs(apart, out=apart) > 1, ids, "token_latency_ns is not the time since the previous token", TOKEN_METRICS
-    )
-    missing = np.flatnonzero(np.isnan(apart))
-    del apart
-    latency = np.require(latency, requirements="W")
-    latency[missing] = gap[missing]
-    latency[starts] = np.nan
-    columns = {"request_id": ids, "token_index": index, "token_time_ns": times, "token_latency_ns": latency}
-    return pd.DataFrame(columns, copy=False)
-
-
-def _token_columns(path: Path) -> Iterator[npt.NDArray[Any]]:
-    """What a token table must have, a column at a time so that none is held twice; a latency is NaN where missing."""
-    arrow = read_arrow(path, TOKEN_METRICS, TOKEN_METRICS.required)
-    for name in ("request_id", "token_index", "token_time_ns", "token_latency_ns"):
-        column = arrow.column(name)
-        arrow = arrow.drop_columns([name])
-        values = column.to_numpy()
-        del column
-        if name == "token_latency_ns":
-            yield np.asarray(values, dtype=np.float64)
-        else:
-            yield values if name == "token_time_ns" else _narrow(values)
-
-
-def _since_previous(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Differences of neighbours; the first value has none, and 0."""
-    since = np.zeros_like(values)
-    np.subtract(values[1:], values[:-1], out=since[1:])
-    return since
-
-
-def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Half the memory, wherever the numbers allow it."""
-    small = not len(values) or (values.min() >= -(2**31) and values.max() < 2**31)
-    return values.astype(np.int32) if small else values
-
-
-def _groups(ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where each request starts and ends in ordered rows."""
-    is_first = np.ones(len(ids), dtype=bool)
-    np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
-    starts = np.flatnonzero(is_first)
-    return starts, np.append(starts[1:], len(ids))[: len(starts)]
-
-
 def _match_tokens(check: Check, requests: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
     """Hold every ok request against its tokens; the last one gives `completion_time_ns`."""
     ok = is_ok(requests)
     ids = requests["request_id"].to_numpy()[ok]
     stated = requests["num_decode_tokens_actual"].to_numpy()[ok]
     check.refuse(stated < 1, ids, "an ok request that made no token", REQUEST_METRICS)
-    starts, ends = _groups(tokens["request_id"].to_numpy())
+    starts, ends = groups(tokens["request_id"].to_numpy())
     rows = np.zeros(len(ids), dtype=np.int64)
     rows[np.searchsorted(ids, tokens["request_id"].to_numpy()[starts])] = ends - starts
     wrong = rows != stated
