@@ -1,5 +1,6 @@
 """Whatever happens to an engine, a disk or a process: one line, an exit code, and nothing finished is damaged."""
 
+import contextlib
 import json
 import resource
 import shutil
@@ -7,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -16,9 +18,11 @@ from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta
+from gpu_simulate_test.real_bench import backends
 from tests.integration.test_errors import ARTIFACT, INTERRUPTED, MACHINE, fingerprint
 from tests.support.builders import MS, write_run
-from tests.support.commands import BIN, SMALL, error_line, run, run_dir
+from tests.support.commands import SMALL, error_line, run, run_dir
+from tests.support.faulty_engine import create
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,10 @@ def command(way: str, *overrides: str, stage: str = "real_bench") -> list[str]:
 
 
 def serve(way: str, *overrides: str, stage: str = "real_bench") -> subprocess.CompletedProcess[str]:
+    """In this process, but for what ends a process or changes its clock."""
+    if way not in ("hangs", "loops", "dies", "clock jumps"):
+        with patch.object(backends, "create_engine", create(way)):
+            return run(stage.replace("_", "-"), *overrides)
     return subprocess.run(
         command(way, *overrides, stage=stage),
         cwd=project_root(),
@@ -84,10 +92,12 @@ def test_the_traceback_of_an_engine_is_in_the_log(served: tuple[str, ...], finis
 
 
 def test_a_process_that_is_killed_leaves_an_incomplete_directory_and_the_next_run_works(
-    served: tuple[str, ...], tmp_path: Path
+    served: tuple[str, ...], finished: Path, tmp_path: Path
 ) -> None:
+    before = fingerprint(finished)
     other = (*served, "limits.max_num_seqs=3")
     assert serve("dies", *other).returncode == -signal.SIGKILL
+    assert fingerprint(finished) == before
     (path,) = (
         path
         for path in (Path(served[-3].partition("=")[2]) / "real_runs").glob("*/")  # a lock may lie beside it
@@ -149,9 +159,15 @@ def test_a_second_run_into_the_same_directory_is_refused_and_ctrl_c_may_be_press
     assert run_dir(serve("works", *served, "overwrite=true")) == finished
 
 
-def file_size_limit(size: int) -> Callable[[], None]:
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
     """A full disk, as a process without rights can have one: no file may grow beyond `size` bytes."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 TIMES = [[i * 1000 * MS + 20 * MS, i * 1000 * MS + 30 * MS] for i in range(6)]
@@ -163,26 +179,14 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     finished = run_dir(run("compare-runs", *runs))
     before = fingerprint(finished)
     for size, first_too_large in ((10, "config.yaml"), (2_000_000, "report.html")):
-        done = subprocess.run(
-            [str(BIN / "compare-runs"), *runs, "overwrite=true"],
-            capture_output=True,
-            text=True,
-            check=False,
-            preexec_fn=file_size_limit(size),
-        )
+        with file_size_limit(size):
+            done = run("compare-runs", *runs, "overwrite=true")
         line = error_line(done, MACHINE)
         assert "cannot write" in line
         assert f"{first_too_large}: File too large" in line
         assert fingerprint(finished) == before
         assert not list(tmp_path.rglob(".*.tmp")), "what was half written is gone"
     assert run_dir(run("compare-runs", *runs, "overwrite=true")) == finished
-
-
-def test_a_cache_that_fits_no_machine(served: tuple[str, ...]) -> None:
-    done = run("real-bench", *served, "limits.num_blocks=1000000000000")
-    line = error_line(done, MACHINE)
-    assert "memory" in line
-    assert "limits.num_blocks" in line
 
 
 def test_metadata_is_the_last_thing_written(finished: Path) -> None:

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
-from gpu_simulate_test.engine import Clock, Step
+from gpu_simulate_test.engine import Clock, ProfilableEngine, Step
 from gpu_simulate_test.io import provenance
 from gpu_simulate_test.real_bench import backends
 from tests.support.virtual_engine import VirtualClock, VirtualEngine
@@ -63,11 +64,16 @@ class JumpingDatetime(datetime.datetime):
         return super().now(tz) - datetime.timedelta(hours=next(cls._looks))
 
 
+def create(way: str) -> Callable[..., ProfilableEngine]:
+    """What takes the place of `create_engine`."""
+    return lambda _backend, _limits, _model, _hardware, clock: FaultyEngine(way, clock)
+
+
 def main() -> None:
     """Put the engine in and run the command."""
     stage, way = sys.argv.pop(1), sys.argv.pop(1)
     assert way in WAYS
-    backends.create_engine = lambda _backend, _limits, _model, _hardware, clock: FaultyEngine(way, clock)  # type: ignore
+    backends.create_engine = create(way)
     if way == "clock jumps":
         provenance.datetime = JumpingDatetime  # type: ignore
         time.time = lambda: JumpingDatetime.now(datetime.UTC).timestamp()
