@@ -1,8 +1,10 @@
 """``--help`` of each stage against a minimal Hydra application of the same settings.
 
-In CPU time, the least of the rounds: what else a machine does only adds to it.
+In CPU time, the least of the rounds: what else a machine does only adds to it. With byte code, as pip leaves it or the
+first start: where Python is told to write none, only the packages installed have it.
 """
 
+import os
 import sys
 from functools import partial
 
@@ -37,4 +39,4 @@ def rows(scale: Scale) -> list[Row]:
 
 
 def _help_s(command: list[str]) -> float:
-    return measured([sys.executable, *command, "--help"]).cpu_s
+    return measured([sys.executable, *command, "--help"], env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""}).cpu_s
