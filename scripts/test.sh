@@ -6,4 +6,6 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
+# byte code, also where Python is told to write none: dozens of processes would each compile the package anew
+export PYTHONDONTWRITEBYTECODE=
 pytest -n auto --dist loadgroup --no-loadscope-reorder "$@"

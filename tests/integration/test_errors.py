@@ -69,7 +69,7 @@ def test_help_and_a_wrong_override_load_neither_torch_nor_vidur() -> None:
     [
         ("workload.seed=abc", "workload.seed"),
         ("workload.arrival.kind=sometimes", "workload.arrival.kind"),
-        ("limits.num_blocks=0", "limits.num_blocks"),
+        ("limits.num_blocks=-1", "limits.num_blocks"),
         ("model=gpt9", "gpt9"),
         ("workload.arrival.rate_per_s=-1", "workload.arrival.rate_per_s"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpu_simulate_test.cli import workload_spec
@@ -52,9 +52,10 @@ STAGE_OF = {key: stage for stage in STAGES for key, _ in numbers(typed_config(st
 
 @pytest.mark.parametrize("key", sorted(STAGE_OF))
 def test_no_setting_is_infinite_or_beyond_its_range(key: str) -> None:
+    resolved = DictConfig(OmegaConf.to_container(composed(STAGE_OF[key], "experiment=cpu_demo"), resolve=True))
     for text in EXTREMES:
         value = yaml.safe_load(text) if text.lstrip("-").isdigit() else float(text)
-        config = composed(STAGE_OF[key], "experiment=cpu_demo").copy()
+        config = resolved.copy()
         OmegaConf.update(config, key, value, force_add=True)
         try:
             typed = typed_config_of(STAGE_OF[key], config)
