@@ -2,20 +2,18 @@
 
 import json
 import math
-import mmap
 import sys
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_simulate_test.io.workload import PROMPTS, Workload, plain_tokens, random_parts, random_token_ids, read_prompts
+from gpu_simulate_test.io.workload import PROMPTS, Workload, plain_tokens, random_parts, random_token_ids
 
 Keys = Sequence[Sequence[int]]
 
@@ -43,7 +41,14 @@ def keys_of(prompts: Path, num_requests: int, block_size: int) -> Keys:
     """`block_keys` of a workload's ``prompts.jsonl``, which need not be finished."""
     if _nothing_shared(prompts, block_size):
         return [()] * num_requests
-    return _walk([_Prompt(prompt) for prompt in read_prompts(prompts)], block_size)
+    with prompts.open(encoding="utf-8", newline="\n") as lines:  # our own, so they are not checked again
+        texts, enough = _texts(lines, block_size)
+    _walk(texts, block_size, enough)
+    keys: list[Sequence[int]] = [()] * num_requests
+    for text in texts:
+        for index in text.requests:
+            keys[index] = text.keys
+    return keys
 
 
 def cached_tokens(keys: Keys, num_prefill_tokens: Sequence[int], block_size: int) -> npt.NDArray[np.int64]:
@@ -70,36 +75,31 @@ def cached_tokens(keys: Keys, num_prefill_tokens: Sequence[int], block_size: int
 
 def _nothing_shared(prompts: Path, block_size: int) -> bool:
     """True where all prompts are random tokens of their own: told without parsing them."""
-    with prompts.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if any(text.find(key) >= 0 for key in (b'"shared":', b'"token_ids":')):
+    with prompts.open("rb") as lines:
+        if any(b'"shared":' in line or b'"token_ids":' in line for line in lines):
             return False
-        return block_size >= _enough(json.loads(text.readline())["random_tokens"]["vocab_size"])
+        lines.seek(0)
+        return block_size >= _enough(json.loads(lines.readline())["random_tokens"]["vocab_size"])
 
 
+@lru_cache
 def _enough(vocab_size: int) -> int:
     """How many independent random tokens are never equal."""
     kinds = plain_tokens(vocab_size)
     return math.ceil(_CHANCE_BITS / math.log2(kinds)) if kinds > 1 else sys.maxsize
 
 
-class _Prompt:
-    """Tokens of a prompt: as they are, or parts of random draws, made only where they are needed."""
+class _Text:
+    """Tokens that prompts begin with: as they are, or parts of random draws, made only where they are needed."""
 
-    def __init__(self, prompt: dict[str, Any]) -> None:
-        self.ids: list[int] | None = prompt.get("token_ids")
-        parts = [] if self.ids is not None else random_parts(prompt)
-        spec = prompt.get("random_tokens", {})
-        self.vocab_size: int = spec.get("vocab_size", 0)
+    def __init__(self, ids: Sequence[int] | None, parts: Sequence[tuple[str, int]], vocab_size: int) -> None:
+        self.ids = ids
         self.seeds = [seed for seed, _ in parts]
         self.ends = list(accumulate(count for _, count in parts))
-        self.count = self.ends[-1] if self.ids is None else len(self.ids)
-        shared = len(spec.get("shared", ()))
-        self.own = self.count if self.ids is not None else self.ends[shared - 1] if shared else 0
-        self.enough = sys.maxsize if self.ids is not None else _enough(self.vocab_size)
-
-    def may_share(self, start: int, end: int) -> bool:
-        """Whether there is such a block, and not so much of it the prompt's own that no other prompt has it."""
-        return end <= self.count and end - max(self.own, start) < self.enough
+        self.vocab_size = vocab_size
+        self.count = len(ids) if ids is not None else self.ends[-1] if parts else 0
+        self.requests: list[int] = []
+        self.keys: tuple[int, ...] = ()
 
     def source(self, at: int) -> tuple[Hashable, int]:
         """What is drawn at this token, and for how many."""
@@ -127,31 +127,56 @@ def _drawn(seed: str, count: int, vocab_size: int) -> list[int]:
     return random_token_ids(seed, count, vocab_size)
 
 
-def _walk(prompts: Sequence[_Prompt], size: int) -> Keys:
-    """Follow the groups of prompts that are equal so far, until each prompt is alone.
+def _texts(lines: Iterable[str], size: int) -> tuple[list[_Text], int]:
+    """What prompts begin with that others may begin with as well; how many independent tokens are never equal.
+
+    Of a prompt's own tokens those are left out that lie in no block, or in one with enough of them.
+    """
+    texts: dict[Hashable, _Text] = {}
+    most = 0
+    for index, line in enumerate(lines):
+        prompt = json.loads(line)
+        ids, spec = prompt.get("token_ids"), prompt.get("random_tokens", {})
+        parts, vocab_size, key = [], 0, tuple(ids or ())
+        enough = sys.maxsize
+        if ids is None:
+            parts, vocab_size = random_parts(prompt), spec["vocab_size"]
+            enough = _enough(vocab_size)
+            shared = parts[: len(spec.get("shared", ()))]
+            length = sum(count for _, count in shared)
+            end = (length // size + 1) * size
+            if len(parts) > len(shared):
+                few = spec["count"] >= end and end - length < enough
+                parts = [*shared, (parts[-1][0], min(parts[-1][1], enough - 1))] if few else shared
+            key = (vocab_size, *parts)
+        if key not in texts:
+            texts[key] = _Text(ids, parts, vocab_size)
+        texts[key].requests.append(index)
+        most = max(most, enough)
+    return list(texts.values()), most
+
+
+def _walk(texts: Sequence[_Text], size: int, enough: int) -> None:
+    """Follow the groups of texts that are equal so far, until each request is alone, and give them their keys.
 
     What is drawn of one source at one offset is equal, and else never is if it is long enough. So blocks are told apart
     by their sources where each has but one, several of them in one step, and by their tokens elsewhere.
     """
-    keys: list[Sequence[int]] = [()] * len(prompts)
-    enough = max(prompt.enough for prompt in prompts)
     made = 0
-    groups: list[tuple[Sequence[int], int, tuple[int, ...]]] = [(range(len(prompts)), 0, ())]
+    groups: list[tuple[Sequence[_Text], int, tuple[int, ...]]] = [(texts, 0, ())]
     while groups:
-        members, at, path = groups.pop()
-        alive = [index for index in members if prompts[index].may_share(at, at + size)]
-        sources = {index: prompts[index].source(at) for index in alive} if len(alive) > 1 else {}
-        by_source = size >= enough and all(left >= size for _, left in sources.values())
-        equal: dict[Hashable, list[int]] = defaultdict(list)
-        for index, (source, _) in sources.items():
-            equal[source if by_source else prompts[index].tokens(at, at + size)].append(index)
+        members, at, keys = groups.pop()
+        sources = [(text, *text.source(at)) for text in members if text.count >= at + size]
+        by_source = size >= enough and all(left >= size for _, _, left in sources)
+        equal: dict[Hashable, list[tuple[_Text, int]]] = defaultdict(list)
+        for text, source, left in sources:
+            equal[source if by_source else text.tokens(at, at + size)].append((text, left))
         for group in equal.values():
-            if len(group) == 1:
+            if sum(len(text.requests) for text, _ in group) == 1:
                 continue
-            blocks = min(sources[index][1] for index in group) // size if by_source else 1
-            longer = path + tuple(range(made, made + blocks))
+            blocks = min(left for _, left in group) // size if by_source else 1
+            longer = keys + tuple(range(made, made + blocks))
             made += blocks
-            for index in group:
-                keys[index] = longer
-            groups.append((group, at + blocks * size, longer))
-    return keys
+            for text, _ in group:
+                text.keys = longer
+            groups.append(([text for text, _ in group], at + blocks * size, longer))

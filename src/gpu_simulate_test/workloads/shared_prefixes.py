@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.config.schema import PrefixConfig
+from gpu_simulate_test.io.recorded.text import plain
 from gpu_simulate_test.io.workload import Segments
 from gpu_simulate_test.workloads.draws import uniforms
 
@@ -32,7 +33,7 @@ def recorded_prefixes(requests: pd.DataFrame, scale: float) -> list[Segments] | 
     """
     if "block_ids" not in requests:
         return None
-    names: list[list[str]] = requests["block_ids"].tolist()
+    names: list[list[str | int]] = requests["block_ids"].tolist()
     prefill = requests["num_prefill_tokens"].tolist()
     size = float(requests["block_tokens"].iloc[0]) * scale
     return [
@@ -41,13 +42,13 @@ def recorded_prefixes(requests: pd.DataFrame, scale: float) -> list[Segments] | 
     ]
 
 
-def _shared_depths(names: Sequence[Sequence[str]]) -> list[int]:
+def _shared_depths(names: Sequence[Sequence[str | int]]) -> list[int]:
     """How many leading names of each are those of another."""
     depths = [0] * len(names)
     groups: list[Sequence[int]] = [range(len(names))]
     depth = 0
     while groups:
-        equal: dict[tuple[int, str], list[int]] = defaultdict(list)
+        equal: dict[tuple[int, str | int], list[int]] = defaultdict(list)
         for number, group in enumerate(groups):
             for index in group:
                 if len(names[index]) > depth:
@@ -59,6 +60,7 @@ def _shared_depths(names: Sequence[Sequence[str]]) -> list[int]:
     return depths
 
 
-def _segments(names: Sequence[str], size: float, count: int) -> Segments:
+def _segments(names: Sequence[str | int], size: float, count: int) -> Segments:
     ends = [min(round(size * number), count) for number in range(len(names) + 1)]
-    return tuple((name, end - start) for name, start, end in zip(names, ends, ends[1:], strict=False) if end > start)
+    parts = zip(names, ends, ends[1:], strict=False)
+    return tuple((plain(str(name)), end - start) for name, start, end in parts if end > start)

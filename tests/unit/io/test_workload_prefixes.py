@@ -80,7 +80,7 @@ def test_no_token_is_drawn_where_the_parts_tell_what_is_shared(tmp_path: Path, m
 
 def test_a_workload_that_shares_nothing_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, [random_prompt(number, 100) for number in range(5)])
-    monkeypatch.setattr(workload_prefixes, "read_prompts", lambda _: pytest.fail("parsed"))
+    monkeypatch.setattr(workload_prefixes, "_texts", lambda *_: pytest.fail("parsed"))
     assert list(map(list, keys_of(path, 5, 16))) == [[]] * 5
 
 
