@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig, WorkloadSpecConfig
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.recorded import read_recorded
@@ -22,6 +24,8 @@ from gpu_simulate_test.workloads.spec import write_workload
 from tests.support.configs import typed_config
 
 RECORD = HydraRecord("workload_spec", "configs", [])
+SHARED = Path(os.environ.get("GST_SHARED_DATA", project_root().parent / "shared" / "data"))
+H100 = SHARED / "gpu-public" / "h100-vllm-0.15"
 
 
 def settings(root: Path, *overrides: str) -> Sequence[str]:
@@ -220,3 +224,15 @@ def test_every_prefix_is_as_likely(tmp_path: Path) -> None:
     workload = build(tmp_path, *PREFIX, "workload.num_requests=3000")
     counts = np.unique([keys[0] for keys in block_keys(workload, 64)], return_counts=True)[1]
     assert counts == pytest.approx([1000] * 3, rel=0.1)
+
+
+@pytest.mark.skipif(not H100.is_dir(), reason="published H100 runs are absent: set GST_SHARED_DATA to their folder")
+def test_published_runs_that_repeat_their_prompts_are_read_as_they_are() -> None:
+    paths = sorted(H100.glob("*.csv.gz"))
+    assert len(paths) == 8
+    for path in paths:
+        frame = read_recorded(path)
+        assert len(frame) == (9000 if "codegen" in path.name else 16_800)
+        assert frame["error_type"].isna().all()
+        assert len({ids[0] for ids in frame["block_ids"]}) == 100
+        assert (frame["completion_time_ns"] > frame["first_token_time_ns"]).all()
