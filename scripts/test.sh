@@ -8,4 +8,4 @@ mypy
 lint-imports
 # byte code, also where Python is told to write none: dozens of processes would each compile the package anew
 export PYTHONDONTWRITEBYTECODE=
-pytest -n auto --dist loadgroup --no-loadscope-reorder "$@"
+pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

@@ -2,6 +2,8 @@
 
 import os
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,21 +13,25 @@ with suppress(ImportError):  # the tests of tests/manual need pytest only
     settings.register_profile("few", max_examples=int(os.environ.get("GST_EXAMPLES", "25")), deadline=None)
     settings.load_profile("few")
 
-_LONG = ("test_gpu_day", "engine", "test_reliability")
-_ENGINE = {"root", "workload_of_a_checkpoint", "owners"}  # fixtures of tests with the real engine
+# Files of tests with the real engine run in one process, where it is imported once and their comparison made once.
+_ENGINE = ("test_pipeline", "test_errors", "test_security", "test_transformers_api", "test_transformers_operators")
+_LONG = ("test_gpu_day", *_ENGINE, "test_reliability")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of one file stay in one process, and all with the real engine: it is imported and compared once.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes take the files in turn: a long one begun last would leave one of them idle."""
+    rank = {stem: number for number, stem in enumerate(_LONG)}
+    items.sort(key=lambda item: (rank.get(item.path.stem, len(rank)), item.path.parent.name != "integration"))
 
-    Processes take the groups in turn: a long one begun last would leave the others idle.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    order = {}
-    for item in items:
-        group = "engine" if _ENGINE & set(getattr(item, "fixturenames", ())) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-        order[item] = (_LONG.index(group) if group in _LONG else len(_LONG), item.path.parent.name != "integration")
-    items.sort(key=lambda item: order[item])
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A process takes whole files, or all of `_ENGINE`."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "engine" if Path(file).stem in _ENGINE else file
+
+    return Scheduling(config, log)

@@ -85,7 +85,7 @@ def test_the_command_of_the_demo_task_gives_each_stage_the_runs_of_the_earlier_o
 @pytest.mark.parametrize("failing", [None, "mypy"])
 def test_the_command_of_the_test_task_checks_before_it_tests(tmp_path: Path, failing: str | None) -> None:
     """With stand-ins for the tools, which tell that they were called."""
-    tests = "pytest -n auto --dist loadgroup --no-loadscope-reorder -x"
+    tests = "pytest -n auto --dist loadfile --no-loadscope-reorder -x"
     order = ["ruff check .", "ruff format --check .", "mypy", "lint-imports", tests]
     for tool in ("ruff", "mypy", "lint-imports", "pytest"):
         script = tmp_path / tool
