@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpu_simulate_test import __version__
 from gpu_simulate_test.cli.arguments import Arguments, parse_arguments
-from gpu_simulate_test.cli.composition import needs_check, sweeps
+from gpu_simulate_test.cli.composition import needs_check, plain, sweeps
 from gpu_simulate_test.config.base import validated
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
@@ -163,8 +163,8 @@ def _run_job(stage: str, config: DictConfig, run: Callable[[Any, HydraRecord], P
         record = HydraRecord(
             config_name=stage,
             config_path=str(config_dir()),
-            resolved=_plain(config, resolve=True),
-            hydra=(own := _plain(OmegaConf.create({"hydra": hydra_config}), resolve=False)),
+            resolved=plain(config, resolve=True),
+            hydra=(own := plain(OmegaConf.create({"hydra": hydra_config}))),
             overrides=own["hydra"]["overrides"]["task"],
         )
         path = run(typed_config(stage, config), record)
@@ -205,10 +205,9 @@ def typed_config(stage: str, config: DictConfig) -> StageConfig:
     ConfigError
         A value of the wrong type or out of range.
     """
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    plain.pop("hydra", None)
-    return validated(STAGES[stage], {str(key): value for key, value in plain.items()})
+    settings = plain(config, resolve=True, throw_on_missing=True)
+    settings.pop("hydra", None)
+    return validated(STAGES[stage], settings)
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -221,12 +220,6 @@ def _interrupt(signum: int, frame: object) -> None:
     """Raise Ctrl-C now, and again in a second should a destructor or a callback have swallowed it."""
     signal.setitimer(signal.ITIMER_REAL, 1.0)
     raise KeyboardInterrupt
-
-
-def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
-    plain = OmegaConf.to_container(config, resolve=resolve)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _log_to_stderr(verbose: object) -> None:

@@ -160,19 +160,18 @@ class _Composer:
         ConfigError
             Code to run is named; the setting that does so is named.
         """
-        plain = _plain(config)
-        hydra = plain.pop("hydra")
+        settings = plain(config)
+        hydra = settings.pop("hydra")
         ours = self._without_files(hydra)
-        named = [key for key, _ in _targets(plain)]
+        named = [key for key, _ in _targets(settings)]
         named += [f"hydra.{key}" for key in ("callbacks", "job_logging", "hydra_logging") if hydra[key] != ours[key]]
         if hydra["job"]["env_set"] != ours["job"]["env_set"]:
             named.append("hydra.job.env_set")
         params: dict[str, Any] = {}
         for node in ("launcher", "sweeper"):  # resolved, for what they refer to is run as well
-            content = OmegaConf.to_container(config.hydra[node], resolve=True)
+            content = plain(config.hydra[node], resolve=True)
             expected = set(_targets(ours[node]))
             named += [f"hydra.{node}.{key}" for key, target in _targets(content) if (key, target) not in expected]
-            assert isinstance(content, dict)
             params = content.get("params") or {}
         named += [f"hydra.sweeper.params.{key}" for key in params if "hydra" in str(key)]
         if named:
@@ -192,14 +191,15 @@ class _Composer:
                 usual = compose(self.stage, return_hydra_config=True).hydra.runtime.choices
                 foreign = set(groups) - {f"{group}={choice}" for group, choice in usual.items()}
                 raise not_accepted(", ".join(sorted(foreign))) from error
-            self._ours[key] = _plain(composed)["hydra"]
+            self._ours[key] = plain(composed)["hydra"]
         return self._ours[key]
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+def plain(config: DictConfig, *, resolve: bool = False, throw_on_missing: bool = False) -> dict[str, Any]:
+    """Composed settings as a dict."""
+    content = OmegaConf.to_container(config, resolve=resolve, throw_on_missing=throw_on_missing)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 def _targets(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
