@@ -169,6 +169,9 @@ class Engine(Protocol):
     def step(self) -> Step:
         """Run one iteration."""
 
+    def forget(self) -> None:
+        """Let no later request find anything in the KV cache; asked of an engine that serves none."""
+
     def close(self) -> None:
         """Free the engine."""
 

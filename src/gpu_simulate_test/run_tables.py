@@ -43,6 +43,7 @@ def request_table(workload: Workload, line: Timeline, backend: str) -> pd.DataFr
         "num_decode_tokens": workload.lengths["num_decode_tokens"],
         "num_decode_tokens_actual": spans.counts(size),
         "num_preemptions": np.array(line.restarts, dtype=np.int64),
+        "num_cached_tokens": np.array(line.cached, dtype=np.int64),
     }
     if line.failures:
         errors = [line.failures.get(request) for request in range(size)]
@@ -62,6 +63,8 @@ def with_status(times: pd.DataFrame, backend: str) -> pd.DataFrame:
     """
     if "error_type" not in times:
         times = times.assign(error_type=None, error_msg=None)
+    if "num_cached_tokens" not in times:
+        times = times.assign(num_cached_tokens=pd.array([pd.NA] * len(times), dtype="Int64"))
     ok = times["error_type"].isna()
     if "submit_time_ns" not in times:
         times = times.assign(submit_time_ns=times["arrival_time_ns"].astype("Int64").where(ok))

@@ -35,6 +35,8 @@ class Timeline:
         The iteration that first took it up; -1: none.
     restarts : array of int of shape (n_requests,)
         How often its cache was taken away.
+    cached : array of int of shape (n_requests,)
+        Prompt tokens that it found in the cache when it was first taken up.
     failures : dict of int to Failure
     """
 
@@ -43,6 +45,7 @@ class Timeline:
         self.submit_ns = array("q", [-1]) * num_requests
         self.first_scheduled = array("q", [-1]) * num_requests
         self.restarts = array("q", [0]) * num_requests
+        self.cached = array("q", [0]) * num_requests
         self.failures: dict[int, Failure] = {}
         self._iterations = array("q")  # rows of ITERATION_COLUMNS, one after another
         self._spans = array("q")  # rows of a request, its first iteration and their number
@@ -77,6 +80,7 @@ class Timeline:
         for seq in step.batch:
             if self.first_scheduled[seq.request_id] < 0:
                 self.first_scheduled[seq.request_id] = number
+                self.cached[seq.request_id] = seq.num_cached
         for request in step.preempted:
             self.restarts[request] += 1
         for token in step.tokens:
@@ -148,7 +152,7 @@ class Timeline:
         if len(mine) != len(theirs):
             return f"{len(mine)} and {len(theirs)} iterations"
         same = self.first_scheduled == other.first_scheduled and self.restarts == other.restarts
-        same = same and self.token_times_ns() == other.token_times_ns()
+        same = same and self.cached == other.cached and self.token_times_ns() == other.token_times_ns()
         return None if same else "the requests' shares in the iterations"
 
 

@@ -40,7 +40,7 @@ def profile(settings: tuple[str, ...], real: Path) -> Path:
 def test_the_engine_runs_with_the_settings_asked_for(real: Path) -> None:
     engine = read_json(real / "run_meta.json")["engine"]
     asked = {"max_num_seqs": 4, "max_num_batched_tokens": 32, "block_size": 32, "num_blocks": 40, "dtype": "float32"}
-    assert {key: engine[key] for key in asked} == asked
+    assert {key: engine["limits"][key] for key in asked} == asked
     assert engine["details"]["num_threads"] == 1
     assert not engine["details"]["enable_prefix_caching"]
 

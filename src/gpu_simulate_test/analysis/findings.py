@@ -203,6 +203,8 @@ def of_vidurs_loop(sim: Run) -> list[Finding]:
         return []
     if loop.get("difference"):
         return [Finding(name, False, sim="Vidur's own", detail=f"our core differs: {loop['difference']}")]
+    if look_up(sim.meta, "settings.scheduler") == "vllm_v1":
+        return [Finding(name, True, sim="our core", detail="vLLM's own rules, for which Vidur has no loop")]
     if loop["name"] == "vidur":
         return [Finding(name, True, sim="Vidur's own", detail="nothing of ours schedules")]
     detail = f"identical to Vidur's on the first {count(loop['checked'])} requests"

@@ -31,7 +31,18 @@ class EngineLimits(Settings):
     )
     watermark: Float = Field(default=0.0, ge=0, lt=1, description="share of the KV blocks that admission leaves free")
     enable_prefix_caching: bool = Field(
-        default=False, description="a preempted request keeps what of its cache is not given away"
+        default=False,
+        description="what of the KV cache is not given away is used again: by a preempted request; with "
+        "vidur/scheduler=vllm_v1 also by prompts that begin with the same blocks",
+    )
+    reserve_whole_prompt: bool = Field(
+        default=True,
+        description="vllm_v1: a prompt is admitted where all of it fits into the free KV blocks; false: its first part",
+    )
+    async_scheduling: bool = Field(
+        default=False,
+        description="vllm_v1: the batch of an iteration is fixed when the one before it begins; vLLM's default on "
+        "GPUs since 0.14",
     )
     tensor_parallel: _Degree = Field(default=1, description="GPUs that share each layer")
     pipeline_parallel: _Degree = Field(default=1, description="groups of GPUs that share the layers")

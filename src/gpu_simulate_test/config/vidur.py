@@ -44,9 +44,12 @@ class ProfilingConfig(Settings):
 
 
 class SchedulerConfig(Settings):
-    """Vidur's replica scheduler."""
+    """Who is in the next batch."""
 
-    name: Literal["sarathi", "vllm", "orca"] = Field(description="Vidur's replica scheduler")
+    name: Literal["sarathi", "vllm_v1", "vllm", "orca"] = Field(
+        description="sarathi, vllm, orca: Vidur's replica schedulers; vllm_v1: our core, by the rules of vLLM's V1 "
+        "engine, with its prefix caching and asynchronous scheduling"
+    )
 
 
 class PredictorConfig(Settings):

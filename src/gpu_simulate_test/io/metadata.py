@@ -86,8 +86,8 @@ VIDUR = {
     ),
     "predictor": Key("`iterations`, `operators`, `kernels` or `stock`"),
     "loop": Key(
-        "`name`: `core` or `vidur`; `checked`: on how many requests the core was identical to Vidur's; `difference`: "
-        "where it was not, or null"
+        "`name`: `core` or `vidur`; `checked`: on how many requests the core was identical to Vidur's, 0 with "
+        "`vidur/scheduler=vllm_v1`, which Vidur has not; `difference`: where it was not, or null"
     ),
     "reference_ns": Key("the profile's"),
     "machine_speed": Key(

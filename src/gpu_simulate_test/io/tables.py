@@ -63,6 +63,9 @@ REQUEST_METRICS = Table(
             column("num_decode_tokens", INT, "output tokens asked for"),
             column("num_decode_tokens_actual", INT, "as made: fewer after an early stop or a failure"),
             column("num_preemptions", INT, "times its cache was taken away", null=True),
+            column(
+                "num_cached_tokens", INT, "prompt tokens found in the KV cache when it was first taken up", null=True
+            ),
             column("status", STR, "`ok` or `error`"),
             column("error_type", STR, "of a failed request: the kind of failure; else empty", null=True),
             column("error_msg", STR, "of a failed request: what went wrong; else empty", null=True),
@@ -76,6 +79,7 @@ REQUEST_METRICS = Table(
             "first_scheduled_time_ns",
             "completion_time_ns",
             "num_preemptions",
+            "num_cached_tokens",
             "error_type",
             "error_msg",
             "is_warmup",

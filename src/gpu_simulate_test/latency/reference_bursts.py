@@ -39,7 +39,10 @@ class ReferenceBursts:
                 break
 
     def watch(self, engine: Engine, clock: Clock, deadline_ns: int | None = None) -> None:
-        """Time a burst on an idle engine, unless the last one is recent or it might not end before the deadline."""
+        """Time a burst on an idle engine, unless the last one is recent or it might not end before the deadline.
+
+        What the engine has in its KV cache is lost.
+        """
         if self.times_ns:
             now, last = clock.now_ns(), self.burst_ns[-1]
             if now - self.times_ns[-1] < _SHARE * last:
@@ -49,8 +52,9 @@ class ReferenceBursts:
         self._burst(engine, clock)
 
     def _burst(self, engine: Engine, clock: Clock) -> None:
+        engine.forget()
         for index in range(2):
-            engine.submit(EngineRequest(-1_000_000 - index, range(3, 67), 8))
+            engine.submit(EngineRequest(-1_000_000 - index, [3 + index, *range(4, 67)], 8))  # sharing no beginning
         total = 0
         while engine.has_unfinished():
             step = engine.step()

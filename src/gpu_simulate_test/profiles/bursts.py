@@ -118,6 +118,7 @@ def run_episode(engine: Engine, episode: Episode, vocab_size: int, clock: Clock)
     Where the engine has nothing to do before the next arrival, it sleeps for as long as the steps until then would
     have taken: a machine that wakes up is slower at first, in service as well.
     """
+    engine.forget()
     pending = list(enumerate(episode))
     step_number = 0
     began_ns = clock.now_ns()

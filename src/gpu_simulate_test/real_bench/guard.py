@@ -72,6 +72,10 @@ class GuardedEngine:
         """Settings in force."""
         return self._engine.info()
 
+    def forget(self) -> None:
+        """Let no later request find anything in the KV cache."""
+        self._engine.forget()
+
     def submit(self, request: EngineRequest) -> None:
         """Hand over a request; what the engine refuses is not waited for."""
         self._engine.submit(request)

@@ -26,6 +26,7 @@ def replay(
     on_idle : callable
         Called when the engine has nothing to do, with the time at which the next request comes.
     """
+    engine.forget()
     line = Timeline(len(requests), origin_ns=clock.now_ns())
     steps: list[Step] = []
     for step in serve(engine, requests, arrival_ns, clock, line, on_idle):

@@ -13,7 +13,9 @@ from gpu_simulate_test.engine import Composition, EngineRequest
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.serving import serve
 from gpu_simulate_test.simulator.clock import VirtualClock
-from gpu_simulate_test.simulator.sarathi import Changes, SarathiScheduler
+from gpu_simulate_test.simulator.decoding import Changes, Prompts, Scheduler
+from gpu_simulate_test.simulator.sarathi import SarathiScheduler
+from gpu_simulate_test.simulator.vllm_v1 import VllmScheduler
 from gpu_simulate_test.timeline import ITERATION_COLUMNS, Floats, Ints, Timeline
 
 _WORTH = 6  # iterations that are priced sooner together than one by one
@@ -45,8 +47,19 @@ class SimulatedStep:
             line.first_scheduled[request] = self.number
         for request in self.changes.restarted:
             line.restarts[request] += 1
+        for request, tokens in self.changes.cached:
+            line.cached[request] = tokens
         for span in self.changes.spans:
             line.add_span(*span)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One that was scheduled."""
+
+    prompts: Prompts
+    composition: Composition
+    changes: Changes
 
 
 class SimulatedEngine:
@@ -54,16 +67,21 @@ class SimulatedEngine:
 
     Parameters
     ----------
-    limits : EngineLimits
+    scheduler : Scheduler
     latency : LatencyModel
     clock : VirtualClock
         Moved by every step.
+    ahead : bool
+        Schedule the batch of an iteration when the one before it begins, not when it ends.
     """
 
-    def __init__(self, limits: EngineLimits, latency: LatencyModel, clock: VirtualClock) -> None:
-        self._scheduler = SarathiScheduler(limits)
+    def __init__(self, scheduler: Scheduler, latency: LatencyModel, clock: VirtualClock, ahead: bool = False) -> None:
+        self._scheduler = scheduler
         self._latency = latency
         self._clock = clock
+        self._ahead = ahead
+        self._next: _Batch | None = None  # scheduled ahead
+        self._changes = Changes()  # of the batch that is scheduled next
         self._until_s = math.inf
         self._took_s = 0.0  # the last iteration
         self._number = 0
@@ -74,7 +92,7 @@ class SimulatedEngine:
 
     def has_unfinished(self) -> bool:
         """True while a request waits or runs."""
-        return self._scheduler.has_unfinished()
+        return self._next is not None or self._scheduler.has_unfinished()
 
     def look_ahead(self, next_ns: int | None) -> None:
         """When the next request comes: a step ends with the first iteration that ends then or later."""
@@ -82,46 +100,76 @@ class SimulatedEngine:
 
     def step(self) -> SimulatedStep:
         """Run the next iteration, and those after it that are made of the same decoding requests."""
-        number, changes = self._number, Changes()
-        prompts = self._scheduler.schedule(number, changes)
-        batch = self._scheduler.composition(number, prompts)
-        assert prompts or batch.num_decode_seqs, "requests wait, and none can ever be served"
-        ends_s = None if prompts else self._ends(number, batch)
+        number, batch = self._number, self._next or self._schedule(self._number)
+        assert batch is not None, "requests wait, and none can ever be served"
+        self._next = self._schedule(number + 1) if self._ahead else None
+        ends_s = None if batch.prompts else self._ends(number, batch)
         if ends_s is None:
             start_s = self._clock.now_s
-            end_s = start_s + self._latency.step_ns(batch, start_s * 1e9) / 1e9
+            end_s = start_s + self._latency.step_ns(batch.composition, start_s * 1e9) / 1e9
             self._number += 1
-            self._scheduler.end_batch(number, prompts, changes)
-            rows: Ints | tuple[int, ...] = (round(start_s * 1e9), round(end_s * 1e9), *batch, changes.num_resumed)
         else:
             count = len(ends_s) - 1
             start_s, end_s = float(ends_s[-2]), float(ends_s[-1])
+            self._go_on(number, count)
             self._number += count
-            self._scheduler.go_on(number, count - 1)
-            self._scheduler.end_batch(self._number - 1, prompts, changes)
-            rows = _alike(batch, ends_s)
+        self._scheduler.end_batch(self._number - 1, batch.prompts, batch.changes)
+        rows: Ints | tuple[int, ...]
+        if ends_s is None:
+            times = round(start_s * 1e9), round(end_s * 1e9)
+            rows = (*times, *batch.composition, batch.changes.num_preempted)
+        else:
+            rows = _alike(batch.composition, ends_s)
         self._clock.now_s, self._took_s = end_s, end_s - start_s
-        return SimulatedStep(number, rows, changes)
+        return SimulatedStep(number, rows, batch.changes)
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _ends(self, number: int, batch: Composition) -> Floats | None:
+    def _schedule(self, number: int) -> _Batch | None:
+        """The next batch; None where nobody can be in it."""
+        prompts = self._scheduler.schedule(number, self._changes)
+        composition = self._scheduler.composition(number, prompts)
+        if not prompts and not composition.num_decode_seqs:
+            return None
+        changes, self._changes = self._changes, Changes()
+        return _Batch(prompts, composition, changes)
+
+    def _ends(self, number: int, batch: _Batch) -> Floats | None:
         """The start and the ends, s, of a run of decode iterations; None where it is short, or not known beforehand."""
         now_s = self._clock.now_s
         if self._until_s - now_s < _WORTH * self._took_s:
             return None
         before = (self._until_s - now_s) / self._took_s + 2 if self._took_s > 0 else math.inf
-        count = self._scheduler.alike(number, int(min(before, 1e6)))
+        count = self._count_alike(number, batch, int(min(before, 1e6)))
         if count < _WORTH:
             return None
-        took_ns = self._latency.decode_run_ns(batch, count)
+        took_ns = self._latency.decode_run_ns(batch.composition, count)
         if took_ns is None:
             return None
         # Added one after the other, as a clock does.
         ends_s: Floats = np.add.accumulate(np.concatenate([[now_s], took_ns / 1e9]))
         last = int(np.searchsorted(ends_s[1:], self._until_s)) + 1
         return ends_s[: last + 1]
+
+    def _count_alike(self, number: int, batch: _Batch, most: int) -> int:
+        """How many iterations have the same decoding requests as this one."""
+        if not self._ahead:
+            return self._scheduler.alike(number, most)
+        after, decoding = self._next, batch.composition.num_decode_seqs
+        if batch.changes.num_preempted or after is None:
+            return 1
+        if after.prompts or after.composition.num_decode_seqs != decoding:
+            return 1
+        return 1 + self._scheduler.alike(number + 1, most - 1)
+
+    def _go_on(self, number: int, count: int) -> None:
+        """Schedule the rest of `count` alike iterations, of which this is the first."""
+        if not self._ahead:
+            self._scheduler.go_on(number, count - 1)
+        elif count > 1:
+            self._scheduler.go_on(number + 1, count - 2)
+            self._next = self._schedule(number + count)
 
 
 def _alike(batch: Composition, ends_s: Floats) -> Ints:
@@ -157,6 +205,19 @@ class _Asked(Sequence[EngineRequest]):
         return EngineRequest(index, range(self._prefill[index]), self._decode[index], True, self._arrival[index])
 
 
+def make_engine(
+    scheduler: str,
+    limits: EngineLimits,
+    latency: LatencyModel,
+    clock: VirtualClock,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> SimulatedEngine:
+    """An engine with the scheduler of this name; see `run_core`."""
+    if scheduler == "vllm_v1":
+        return SimulatedEngine(VllmScheduler(limits, prefixes), latency, clock, limits.async_scheduling)
+    return SimulatedEngine(SarathiScheduler(limits), latency, clock)
+
+
 def run_core(
     limits: EngineLimits,
     latency: LatencyModel,
@@ -164,18 +225,26 @@ def run_core(
     num_prefill: Ints,
     num_decode: Ints,
     on_finished: Callable[[int], object] = lambda _count: None,
+    scheduler: str = "sarathi",
+    prefixes: Sequence[Sequence[int]] | None = None,
 ) -> Timeline:
     """Serve a workload on a simulated engine.
 
     Parameters
     ----------
+    limits : EngineLimits
+        Prompts share blocks, and batches are scheduled ahead, with vLLM's scheduler alone.
     arrival_ns, num_prefill, num_decode : numpy.ndarray of shape (n_requests,), int64
         In order of arrival.
     on_finished : callable
         Told how many requests completed in the last step.
+    scheduler : str
+        ``sarathi`` or ``vllm_v1``.
+    prefixes : sequence of sequences of int, or None
+        For each request, keys of its prompt's first whole blocks: equal keys, equal tokens up to the block's end.
     """
     clock, line = VirtualClock(), Timeline(len(arrival_ns))
-    engine = SimulatedEngine(limits, latency, clock)
+    engine = make_engine(scheduler, limits, latency, clock, prefixes)
     requests = _Asked(arrival_ns, num_prefill, num_decode)
     for step in serve(engine, requests, arrival_ns, clock, line, before_step=engine.look_ahead):
         step.record(line)
@@ -183,3 +252,17 @@ def run_core(
             on_finished(step.changes.num_finished)
     line.submit_ns = array("q", arrival_ns.tolist())  # it orders requests by their arrival, whenever it gets them
     return line
+
+
+@dataclass(frozen=True)
+class Core:
+    """What of `run_core` is the same whatever the latency model, to be handed to another process."""
+
+    limits: EngineLimits
+    requests: tuple[Ints, Ints, Ints]
+    scheduler: str = "sarathi"
+    prefixes: Sequence[Sequence[int]] | None = None
+
+    def run(self, latency: LatencyModel, on_finished: Callable[[int], object] = lambda _count: None) -> Timeline:
+        """Serve the requests."""
+        return run_core(self.limits, latency, *self.requests, on_finished, self.scheduler, self.prefixes)

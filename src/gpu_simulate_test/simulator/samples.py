@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.errors import MachineError
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.latency.noise import Noise, Noisy
-from gpu_simulate_test.simulator.engine import run_core
+from gpu_simulate_test.simulator.engine import Core
 from gpu_simulate_test.simulator.run_files import write_sample
-from gpu_simulate_test.timeline import Floats, Ints, Timeline
+from gpu_simulate_test.timeline import Floats, Timeline
 
 _POLL_S = 0.2
 _STOPPED = -1
@@ -54,9 +53,7 @@ class Samples:
         """Do all in this process; `latency_percentiles` of each."""
         return [self.write(number, run, on_finished) for number in range(len(self.folders))]
 
-    def apart(
-        self, limits: EngineLimits, num_decode: Ints, processes: int, on_finished: Callable[[int], object]
-    ) -> list[Floats]:
+    def apart(self, core: Core, processes: int, on_finished: Callable[[int], object]) -> list[Floats]:
         """Do all by our core in `processes` processes; the same files and percentiles as `here`.
 
         Raises
@@ -66,7 +63,7 @@ class Samples:
         """
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of ours hold
         finished = context.Value("q", 0)
-        with ProcessPoolExecutor(processes, context, _set_up, (self, limits, num_decode, finished)) as pool:
+        with ProcessPoolExecutor(processes, context, _set_up, (self, core, finished)) as pool:
             try:
                 jobs = [pool.submit(_work, number) for number in range(len(self.folders))]
                 told, left = 0, set(jobs)
@@ -84,7 +81,7 @@ class Samples:
                 raise
 
 
-_job: tuple[Samples, EngineLimits, Ints, Any]  # of a process that `apart` started, and the count of finished requests
+_job: tuple[Samples, Core, Any]  # of a process that `apart` started, and the count of finished requests
 
 
 def _set_up(*job: Any) -> None:
@@ -94,7 +91,7 @@ def _set_up(*job: Any) -> None:
 
 
 def _work(number: int) -> Floats:
-    samples, limits, num_decode, finished = _job
+    samples, core, finished = _job
     parent = os.getppid()
 
     def count(requests: int) -> None:
@@ -103,9 +100,4 @@ def _work(number: int) -> Floats:
                 raise InterruptedError("nobody waits for this simulation")
             finished.value += requests
 
-    def run(latency: LatencyModel, on_finished: Callable[[int], object]) -> Timeline:
-        workload = samples.workload
-        num_prefill = workload.lengths["num_prefill_tokens"].to_numpy()
-        return run_core(limits, latency, workload.arrival_time_ns, num_prefill, num_decode, on_finished)
-
-    return samples.write(number, run, count)
+    return samples.write(number, core.run, count)

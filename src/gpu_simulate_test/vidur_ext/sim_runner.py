@@ -16,6 +16,7 @@ from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, SAMPLES
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.io.workload_prefixes import block_keys
 from gpu_simulate_test.latency.model import LatencyModel, Slowed
 from gpu_simulate_test.latency.noise import Noise, Noisy
 from gpu_simulate_test.profiles.bundle import Profile
@@ -56,13 +57,17 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None, kv_tokens: int | 
         if kv_tokens is None:
             raise ConfigError("limits.num_blocks=0 needs profile=operator_db, which estimates it; state the number")
         limits = limits.model_copy(update={"num_blocks": kv_tokens // limits.block_size})
+    scheduler = config.vidur.scheduler.name
     return SimSettings(
         model_id=config.model.id,
         device=config.hardware.vidur_device,
         network_device=config.hardware.vidur_network_device,
-        scheduler=config.vidur.scheduler.name,
+        scheduler=scheduler,
         limits=limits.model_copy(
-            update={"enable_prefix_caching": limits.enable_prefix_caching and config.vidur.scheduler.name == "sarathi"}
+            update={
+                "enable_prefix_caching": limits.enable_prefix_caching and scheduler in ("sarathi", "vllm_v1"),
+                "async_scheduling": limits.async_scheduling and scheduler == "vllm_v1",
+            }
         ),
         num_blocks_estimated=estimated,
     )
@@ -95,12 +100,34 @@ def check_limits(workload: Workload, settings: SimSettings) -> None:
         raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise limits.num_blocks")
     if limits.pipeline_parallel != 1:
         raise ConfigError(f"limits.pipeline_parallel={limits.pipeline_parallel}: one stage is simulated; set it to 1")
+    if settings.scheduler == "vllm_v1" and limits.max_num_seqs > limits.max_num_batched_tokens:
+        raise ConfigError(
+            f"limits.max_num_seqs={limits.max_num_seqs} is above limits.max_num_batched_tokens="
+            f"{limits.max_num_batched_tokens}, which vLLM refuses; lower it"
+        )
     longest = int(lengths["num_prefill_tokens"].max())
     if settings.scheduler == "vllm" and longest > limits.max_num_batched_tokens:
         raise ConfigError(
             f"a prompt of {longest} tokens is above the token budget of {limits.max_num_batched_tokens}, and "
             "vidur/scheduler=vllm does not split prompts; raise limits.max_num_batched_tokens"
         )
+
+
+def check_loop(config: VidurSimConfig) -> None:
+    """Refuse what asks for Vidur's own loop with a scheduler that it does not have.
+
+    Raises
+    ------
+    ConfigError
+        vLLM's V1 scheduler is our core's alone.
+    """
+    if config.vidur.scheduler.name != "vllm_v1":
+        return
+    asks = {"vidur/loop=vidur": config.vidur.loop.name == "vidur"}
+    asks["vidur/predictor=stock"] = config.vidur.predictor.name == "stock"
+    for setting, asked in asks.items():
+        if asked:
+            raise ConfigError(f"{setting} runs in Vidur's own loop, which has no vllm_v1; add vidur/scheduler=sarathi")
 
 
 def vidur_sim(
@@ -115,6 +142,7 @@ def vidur_sim(
     register_device(config.hardware)
     settings = sim_settings(config, real, profile.meta.get("kv_tokens"))
     check_limits(workload, settings)
+    check_loop(config)
     predictors = Predictors.from_profile(profile)
     speed = machine_speed(config, profile, real)
     loop, latency = _loop(config, settings, workload, profile, predictors, real, speed)
@@ -179,7 +207,10 @@ def _loop(
         look_at = stock.look_at
     latency = Slowed(model, speed)
     requests = workload.arrival_time_ns, num_prefill, num_decode
-    return Loop(config.vidur.loop.name, settings, requests, latency, look_at), latency
+    prefixes = None
+    if settings.scheduler == "vllm_v1" and settings.limits.enable_prefix_caching:
+        prefixes = block_keys(workload, settings.limits.block_size)
+    return Loop(config.vidur.loop.name, settings, requests, latency, look_at, prefixes), latency
 
 
 def _samples(
@@ -195,7 +226,7 @@ def _samples(
     samples = Samples(folders, workload, latency, noise)
     processes = min(len(folders), len(os.sched_getaffinity(0)))
     if loop.name == "core" and processes > 1 and took_s * len(folders) > _APART_S:
-        return samples.apart(loop.limits, loop.num_decode, processes, on_finished)
+        return samples.apart(loop.core, processes, on_finished)
     return samples.here(loop.run, on_finished)
 
 

@@ -4,7 +4,8 @@ import logging
 import tempfile
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from vidur.simulator import Simulator
 
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.model import LatencyModel
-from gpu_simulate_test.simulator.engine import run_core
+from gpu_simulate_test.simulator.engine import Core
 from gpu_simulate_test.timeline import Ints, Timeline
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, simulation_config
 from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, register_predictor
@@ -192,13 +193,14 @@ class Loop:
         What the two are compared with.
     look_at : callable or None
         Told of Vidur's batches, by a latency model that needs them: then Vidur's loop is used.
+    prefixes : sequence of sequences of int, or None
+        See `gpu_simulate_test.simulator.engine.run_core`.
 
     Attributes
     ----------
     name : str
         The loop in use: Vidur's own for what the core does not have, and where the two differ.
-    limits : EngineLimits
-    num_decode : numpy.ndarray of shape (n_requests,)
+    core : Core
     checked : int
         Requests that both served alike.
     difference : str or None
@@ -212,14 +214,15 @@ class Loop:
         requests: tuple[Ints, Ints, Ints],
         latency: LatencyModel,
         look_at: Callable[[Any], object] | None = None,
+        prefixes: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self._settings = settings
-        self.limits, self.num_decode = settings.limits, requests[2]
         self._requests = requests
         self._look_at = look_at
-        self.name = name if settings.scheduler == "sarathi" and look_at is None else "vidur"
+        self.core = Core(settings.limits, requests, settings.scheduler, prefixes)
+        self.name = name if settings.scheduler in ("sarathi", "vllm_v1") and look_at is None else "vidur"
         self.checked, self.difference = 0, None
-        if self.name == "core":
+        if self.name == "core" and settings.scheduler == "sarathi":
             arrival_ns, _, num_decode = requests
             enough = int(np.searchsorted(np.cumsum(num_decode), _CHECKED_TOKENS)) + 1
             first = min(enough, _CHECKED_REQUESTS)
@@ -237,6 +240,8 @@ class Loop:
 
     def described(self) -> str:
         """For a summary."""
+        if self._settings.scheduler == "vllm_v1":
+            return "our core; vLLM's rules, for which Vidur has no loop"
         if self.name == "core":
             return f"our core, identical to Vidur's loop on the first {self.checked} requests"
         return "Vidur's own" + (f"; our core differs: {self.difference}" if self.difference else "")
@@ -244,5 +249,6 @@ class Loop:
     def _serve(self, name: str, latency: LatencyModel, count: int, on_finished: Callable[[int], object]) -> Timeline:
         arrival_ns, num_prefill, num_decode = (values[:count] for values in self._requests)
         if name == "core":
-            return run_core(self._settings.limits, latency, arrival_ns, num_prefill, num_decode, on_finished)
+            some = arrival_ns, num_prefill, num_decode
+            return replace(self.core, requests=some).run(latency, on_finished)
         return simulate(self._settings, latency, arrival_ns, num_prefill, num_decode, on_finished, self._look_at)

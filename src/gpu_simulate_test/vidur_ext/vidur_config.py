@@ -33,8 +33,8 @@ class SimSettings:
     model_id: str
     device: str
     network_device: str
-    scheduler: str  # sarathi | vllm | orca
-    limits: EngineLimits  # prefix caching: sarathi only
+    scheduler: str  # sarathi | vllm | orca, and vllm_v1, which Vidur has not
+    limits: EngineLimits
     num_blocks_estimated: bool = False
 
     def record(self) -> dict[str, Any]:

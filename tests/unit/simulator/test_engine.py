@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from gpu_simulate_test.engine import Composition, EngineRequest
 from gpu_simulate_test.real_bench.replay import warm_up
 from gpu_simulate_test.serving import serve
 from gpu_simulate_test.simulator.clock import VirtualClock
-from gpu_simulate_test.simulator.engine import SimulatedEngine, run_core
+from gpu_simulate_test.simulator.engine import make_engine, run_core
 from gpu_simulate_test.timeline import Timeline
 from tests.support.latency import Costs
 from tests.support.virtual_engine import requests_of
@@ -39,21 +40,37 @@ class OneByOne(Costs):
     st.lists(st.integers(0, 400 * MS), min_size=12, max_size=12),
     st.integers(1, 20),
     st.floats(1.0, 4.0),
+    st.sampled_from([("sarathi", False), ("vllm_v1", False), ("vllm_v1", True)]),
+    st.booleans(),
 )
 def test_iterations_priced_together_are_those_priced_one_by_one(
-    lengths: list[tuple[int, int]], gaps: list[int], block_size: int, spare: float
+    lengths: list[tuple[int, int]],
+    gaps: list[int],
+    block_size: int,
+    spare: float,
+    scheduler: tuple[str, bool],
+    prefix_caching: bool,
 ) -> None:
     needed = max(-(-sum(one) // block_size) for one in lengths)
-    limits = LIMITS.model_copy(update={"block_size": block_size, "num_blocks": int(needed * spare)})
+    name, ahead = scheduler
+    limits = LIMITS.model_copy(
+        update={
+            "block_size": block_size,
+            "num_blocks": int(needed * spare),
+            "enable_prefix_caching": prefix_caching,
+            "async_scheduling": ahead,
+        }
+    )
     asked = np.cumsum(gaps)[: len(lengths)], *np.array(lengths).T
-    together, single = (run_core(limits, model(cost), *asked) for model in (Costs, OneByOne))
+    together, single = (run_core(limits, model(cost), *asked, scheduler=name) for model in (Costs, OneByOne))
     assert together.difference(single) is None
     assert together.token_counts().tolist() == [output for _, output in lengths]
 
 
-def test_a_step_goes_on_until_something_changes() -> None:
+@pytest.mark.parametrize(("scheduler", "ahead"), [("sarathi", False), ("vllm_v1", False), ("vllm_v1", True)])
+def test_a_step_goes_on_until_something_changes(scheduler: str, ahead: bool) -> None:
     clock, line = VirtualClock(), Timeline(2)
-    engine = SimulatedEngine(LIMITS, Costs(cost), clock)
+    engine = make_engine(scheduler, LIMITS.model_copy(update={"async_scheduling": ahead}), Costs(cost), clock)
     lengths, arrivals = [(30, 5000), (30, 2000)], np.array([0, 1500 * MS])
     steps = list(serve(engine, requests_of(lengths), arrivals, clock, line, before_step=engine.look_ahead))
     for step in steps:
@@ -65,7 +82,7 @@ def test_a_step_goes_on_until_something_changes() -> None:
 
 def test_it_is_warmed_up_and_served_as_any_engine() -> None:
     clock = VirtualClock()
-    engine = SimulatedEngine(LIMITS, Costs(cost), clock)
+    engine = make_engine("sarathi", LIMITS, Costs(cost), clock)
     warm_up(engine, [EngineRequest(-1, range(10), 3)])
     assert not engine.has_unfinished()
     assert clock.now_s > 3e-3

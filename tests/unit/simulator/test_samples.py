@@ -9,17 +9,16 @@ import pytest
 
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.io.workload import Workload
-from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.latency.noise import Noise
-from gpu_simulate_test.simulator.engine import run_core
+from gpu_simulate_test.simulator.engine import Core
 from gpu_simulate_test.simulator.samples import Samples
-from gpu_simulate_test.timeline import Timeline
 from tests.support.latency import Costs
 from tests.support.virtual_engine import affine_cost
 
 LIMITS = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
 OUTPUTS = np.array([40, 30, 50, 1, 20] * 8)
 ARRIVALS = np.arange(len(OUTPUTS)) * 3_000_000
+CORE = Core(LIMITS, (ARRIVALS, np.full(len(OUTPUTS), 30), OUTPUTS))
 
 
 def samples(root: Path, count: int) -> Samples:
@@ -37,11 +36,8 @@ def files(root: Path) -> dict[str, bytes]:
 def test_in_two_processes_they_are_what_they_are_in_one(tmp_path: Path) -> None:
     told: list[int] = []
 
-    def run(latency: LatencyModel, on_finished: object) -> Timeline:
-        return run_core(LIMITS, latency, ARRIVALS, np.full(len(OUTPUTS), 30), OUTPUTS)
-
-    here = samples(tmp_path / "here", 3).here(run, print)
-    apart = samples(tmp_path / "apart", 3).apart(LIMITS, OUTPUTS, 2, told.append)
+    here = samples(tmp_path / "here", 3).here(CORE.run, lambda _count: None)
+    apart = samples(tmp_path / "apart", 3).apart(CORE, 2, told.append)
     assert np.array_equal(here, apart)
     assert files(tmp_path / "here") == files(tmp_path / "apart")
     assert len({content for name, content in files(tmp_path / "here").items() if "request" in name}) == 3
@@ -53,6 +49,6 @@ def test_an_interrupt_ends_them_all(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        samples(tmp_path, 50).apart(LIMITS, OUTPUTS, 2, interrupt)
+        samples(tmp_path, 50).apart(CORE, 2, interrupt)
     assert not multiprocessing.active_children()
     assert len(files(tmp_path)) < 50 * 2

@@ -58,14 +58,16 @@ def create_engine(
 
 
 def _check_limits(backend: BackendConfig, limits: EngineLimits) -> None:
-    fixed = {
+    fixed: dict[str, object] = {
         "tensor_parallel": 1,
         "pipeline_parallel": 1,
         "expert_parallel": 1,
         "kv_cache_dtype": "auto",
-        "enable_prefix_caching": False,
+        "async_scheduling": False,
         "watermark": SARATHI_WATERMARK if backend.name == "sarathi" else 0.0,
     }
+    if backend.name != "vllm":
+        fixed |= {"enable_prefix_caching": False, "reserve_whole_prompt": True}
     if not limits.num_blocks:
         raise ConfigError("limits.num_blocks is missing: an engine that serves needs their number")
     for key, value in fixed.items():

@@ -215,6 +215,9 @@ class SarathiEngine:
         self._engine.add_request("", params, prompt_token_ids=list(request.token_ids), seq_id=str(request.request_id))
         self._progress[request.request_id] = _Progress(request.max_new_tokens)
 
+    def forget(self) -> None:
+        """Blocks are not shared: nothing is found."""
+
     def has_unfinished(self) -> bool:
         """True while a sequence waits or runs."""
         return bool(self._engine.has_unfinished_requests())

@@ -115,6 +115,9 @@ class TransformersEngine:
             eos_token_id=-1 if request.ignore_eos else self._eos,
         )
 
+    def forget(self) -> None:
+        """Blocks are not shared: nothing is found."""
+
     def has_unfinished(self) -> bool:
         """True while a request is queued, waiting or running."""
         return not self._manager.input_queue.empty() or self._processor.has_pending_requests()

@@ -7,7 +7,6 @@ from typing import Any
 # Read by vLLM and torch as they are imported.
 os.environ.update(
     {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in our process: a step is a call
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # threads are ours to count, the cores the system's to choose
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -35,6 +34,7 @@ def create(
 ) -> "VllmEngine":
     """Check the device, build or load the model, start the engine."""
     prepare_device(hardware)
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine in our process: a step is a call
     if backend.num_threads is not None:
         torch.set_num_threads(backend.num_threads)
     with tempfile.TemporaryDirectory(prefix="gsim-vllm-") as scratch:
@@ -65,7 +65,8 @@ def _engine_args(limits: EngineLimits, model: ModelConfig, device: str, folder: 
         block_size=limits.block_size,
         kv_cache_memory_bytes=(limits.num_blocks + 1) * block_bytes,  # vLLM keeps one block for itself
         enforce_eager=device == "cpu",  # where compiling takes minutes and there are no CUDA graphs
-        enable_prefix_caching=False,
+        enable_prefix_caching=limits.enable_prefix_caching,
+        scheduler_reserve_full_isl=limits.reserve_whole_prompt,
         async_scheduling=False,  # the tokens of an iteration are those of its own step
         disable_log_stats=True,
     )
@@ -110,6 +111,8 @@ class VllmEngine:
                 block_size=config.cache_config.block_size,
                 num_blocks=self._num_blocks,
                 enable_prefix_caching=config.cache_config.enable_prefix_caching,
+                reserve_whole_prompt=config.scheduler_config.scheduler_reserve_full_isl,
+                async_scheduling=config.scheduler_config.async_scheduling,
                 dtype=str(config.model_config.dtype).removeprefix("torch."),
             ),
             max_model_len=config.model_config.max_model_len,
@@ -134,6 +137,11 @@ class VllmEngine:
     def has_unfinished(self) -> bool:
         """True while a request waits or runs."""
         return bool(self._engine.has_unfinished_requests())
+
+    def forget(self) -> None:
+        """Let no later request find anything in the KV cache."""
+        if not self._engine.reset_prefix_cache():
+            raise RuntimeError("the KV cache cannot be emptied while requests run")
 
     def step(self) -> Step:
         """Schedule, execute, update: one iteration."""
