@@ -1,10 +1,11 @@
 """CDFs become pictures in a process of their own, which imports matplotlib and draws while other things are done."""
 
-import pickle
+import base64
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ class Artist:
         """Have pictures drawn, without waiting for them; once."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(pickle.dumps(pictures))
+            self._process.stdin.write(json.dumps([asdict(picture) for picture in pictures], default=list).encode())
             self._process.stdin.close()
         except BrokenPipeError:
             pass  # it has ended; `drawn` says why
@@ -85,13 +86,12 @@ class Artist:
         drawn, said = self._process.communicate()
         if self._process.returncode:
             raise RuntimeError(f"drawing ended with {self._process.returncode}: {said.decode(errors='replace')}")
-        images: list[bytes] = pickle.loads(drawn)
-        return images
+        return [base64.b64decode(image) for image in drawn.splitlines()]
 
 
 def serve() -> None:
-    """The other end of `Artist`: pictures from stdin, PNG files to stdout."""
+    """The other end of `Artist`: pictures as JSON from stdin, PNG files to stdout, in Base64 and a line each."""
     from gpu_simulate_test.analysis.plots import png  # while there is nothing to draw yet
 
-    pictures = pickle.load(sys.stdin.buffer)
-    pickle.dump([png(picture) for picture in pictures], sys.stdout.buffer)
+    for picture in json.load(sys.stdin):
+        print(base64.b64encode(png(Picture(**picture))).decode())

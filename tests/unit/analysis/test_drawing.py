@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ def test_pictures_come_back_in_their_order_whatever_the_folder_holds(
 
 
 def test_a_drawing_that_fails_says_why() -> None:
-    with pytest.raises(RuntimeError, match=r"drawing ended with 1: (?s:.*)AttributeError"), Artist() as artist:
-        artist.begin(["not a picture"])  # type: ignore[list-item]
+    with pytest.raises(RuntimeError, match=r"drawing ended with 1: (?s:.*)KeyError"), Artist() as artist:
+        artist.begin([replace(PICTURE, curves={"a third side": CURVE})])
         artist.drawn()
     assert ended(artist)
 
