@@ -60,7 +60,8 @@ def test_a_profile_of_another_model_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("dtype", "float16"), ("tensor_parallel", 2), ("num_layers", 3), ("hidden_size", 512)]
+    ("key", "value"),
+    [("dtype", "float16"), ("tensor_parallel", 2), ("pipeline_parallel", 2), ("num_layers", 3), ("hidden_size", 512)],
 )
 def test_a_profile_of_another_model_or_data_type_is_refused(tmp_path: Path, key: str, value: object) -> None:
     config = config_of(tmp_path)
@@ -102,6 +103,8 @@ def test_a_profile_measured_before_its_dimensions_were_recorded_is_taken(tmp_pat
     old = ("model_id", "device", "backend", "dtype", "attn_implementation", "num_threads", "num_layers")
     (path / PROFILE_META).write_text(json.dumps({key: identity(config)[key] for key in old}))
     assert profile_mismatch(config, load_profile(config), None) == []
+    with pytest.raises(ArtifactError, match=r"profile of another pipeline_parallel: .* it has 1, the settings say 2"):
+        load_profile(config, config.limits.model_copy(update={"pipeline_parallel": 2}))
 
 
 @pytest.mark.parametrize("missing", ["mlp.csv", "attention.csv", "iteration.csv", "noise.csv", PROFILE_META])

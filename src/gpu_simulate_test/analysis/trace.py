@@ -4,7 +4,7 @@ Trace Event Format (Google, 2016): complete events (``ph`` X) with times in micr
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,7 +25,7 @@ def trace_json(real: Run, sim: Run) -> str:
     ----------
     real, sim : Run
         Processes 1 and 2 of the trace; both start at their first arrival. Thread 0 is the engine, every other
-        thread one request.
+        thread one request; those above `MAX_REQUESTS` are the engine as well, where its iterations overlap.
 
     Returns
     -------
@@ -81,13 +81,28 @@ def phases(request: Mapping[Any, Any]) -> list[tuple[str, int, int]]:
 
 
 def _iterations(frame: pd.DataFrame, pid: int, zero: int, until: int) -> list[dict[str, Any]]:
-    shown = frame[(frame["start_time_ns"] < until) & (frame["end_time_ns"] > zero)]
+    shown = frame[(frame["start_time_ns"] < until) & (frame["end_time_ns"] > zero)].sort_values(
+        "start_time_ns", kind="stable"
+    )
     start, end, ids = (ints(shown[name]) for name in ("start_time_ns", "end_time_ns", "iteration_id"))
     arguments = shown[list(_ITERATION_ARGUMENTS)].to_dict("records")
-    return [
-        _event(f"iteration {ids[i]}", pid, 0, int(start[i]) - zero, int(end[i] - start[i]), arguments[i])
+    threads = [lane and MAX_REQUESTS + lane for lane in _lanes(start.tolist(), end.tolist())]
+    named = [_named(pid, thread, "thread_name", "engine iterations") for thread in sorted(set(threads) - {0})]
+    return named + [
+        _event(f"iteration {ids[i]}", pid, threads[i], int(start[i]) - zero, int(end[i] - start[i]), arguments[i])
         for i in range(len(shown))
     ]
+
+
+def _lanes(start: Sequence[int], end: Sequence[int]) -> list[int]:
+    """Places of iterations that overlap, side by side: of a pipeline, several are under way."""
+    free: list[int] = []  # when each lane is
+    lanes = []
+    for begins, ends in zip(start, end, strict=True):
+        lane = next((number for number, since in enumerate(free) if since <= begins), len(free))
+        free[lane : lane + 1] = [ends]
+        lanes.append(lane)
+    return lanes
 
 
 def _event(name: str, pid: int, tid: int, start_ns: int, duration_ns: int, args: Any) -> dict[str, Any]:

@@ -128,7 +128,11 @@ ITERATION_METRICS = Table(
             column("end_time_ns", INT, "when its tokens were there"),
             *COMPOSITION_COLUMNS,
             column("num_preempted", INT, "requests whose cache was taken away"),
-            column("predicted_ns", INT, "simulated runs: the predicted time of the iteration"),
+            column(
+                "predicted_ns",
+                INT,
+                "simulated runs: the predicted time of the iteration, in a pipeline with its waits between stages",
+            ),
             _IN_PROFILE,
         ]
     ),

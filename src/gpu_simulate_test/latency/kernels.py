@@ -6,15 +6,17 @@ sampler), attention of prompts and decoding sequences in one launch, and attenti
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, sqrt
 
 import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.latency.decoding import DecodeCost, DecodingModel
 from gpu_simulate_test.latency.grid import Axis, Grid, Line, Surface
+from gpu_simulate_test.latency.model import Pipelined
 from gpu_simulate_test.latency.operators import OperatorModel
 
 
@@ -39,6 +41,41 @@ class Kernels:
     per_sequence: pd.DataFrame
     attention: pd.DataFrame
     skew: pd.DataFrame
+
+    def stage(self, number: int, stages: int, num_layers: int) -> "Kernels":
+        """Those of one of several pipeline stages, which have as many layers each.
+
+        Beside its layers, the first has the embedding, the last the LM head, and each but the last sends to the next.
+
+        Raises
+        ------
+        ConfigError
+            A kernel runs in some of the layers only, so the stages are not alike.
+        """
+
+        def share(op: str, calls: int) -> int:
+            if calls % num_layers == 0:
+                return calls // stages
+            if op == "p2p":
+                return int(number < stages - 1)
+            if op.startswith("embedding"):
+                return calls if number == 0 else 0
+            raise ConfigError(
+                f"limits.pipeline_parallel={stages}: {op} runs {calls} times in {num_layers} layers, which are not "
+                "alike; set it to 1"
+            )
+
+        calls = [share(op, calls) for op, calls in zip(self.per_token["op"], self.per_token["calls"], strict=True)]
+        last = self.per_sequence["calls"] * (number == stages - 1)
+        return replace(
+            self, per_token=self.per_token.assign(calls=calls), per_sequence=self.per_sequence.assign(calls=last)
+        )
+
+
+def pipeline(kernels: Kernels, stages: int, num_layers: int) -> Pipelined:
+    """What a batch takes in each stage of a pipeline; errors as of `Kernels.stage`."""
+    parts = (kernels.stage(number, stages, num_layers) for number in range(stages))
+    return Pipelined([KernelModel(None, part, num_layers // stages) for part in parts])
 
 
 class KernelModel(DecodingModel):

@@ -1,6 +1,6 @@
 """The protocol: what an iteration costs, one batch at a time or a run of decode steps at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +57,31 @@ class Slowed:
         """What the batches of `decode_run` take, ns, shape (count,)."""
         times = self._model.decode_run_ns(batch, count)
         return None if times is None else times * self._factor
+
+
+class Pipelined:
+    """A latency model whose layers are shared among stages that a batch passes one after the other.
+
+    Attributes
+    ----------
+    stages : sequence of LatencyModel
+        What a batch takes in each.
+    """
+
+    def __init__(self, stages: Sequence[LatencyModel]) -> None:
+        self.stages = stages
+
+    def step_ns(self, batch: Composition, now_ns: float) -> float:
+        """How long a batch takes that waits for no other between two stages, ns."""
+        return sum(stage.step_ns(batch, now_ns) for stage in self.stages)
+
+    def decode_run_ns(self, batch: Composition, count: int) -> None:
+        """None: when a batch begins depends on those before it in the pipeline."""
+
+
+def stages_of(model: LatencyModel) -> Sequence[LatencyModel]:
+    """What a batch takes in each stage of a pipeline; of a model without one, itself."""
+    return model.stages if isinstance(model, Pipelined) else (model,)
 
 
 def batches_of(table: pd.DataFrame) -> list[Composition]:

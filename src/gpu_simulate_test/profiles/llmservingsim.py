@@ -54,13 +54,17 @@ def fill(config: VidurProfileConfig) -> Contents:
     Raises
     ------
     ConfigError
-        ``profile.folder`` is missing.
+        ``profile.folder`` is missing, or a pipeline is asked for.
     ArtifactError
         See `read_recorded_profile`.
     """
     assert isinstance(config.profile, LlmServingSimProfile)
     if config.profile.folder is None:
         raise ConfigError("profile.folder is missing: name the folder of kernel tables")
+    if config.limits.pipeline_parallel != 1:
+        raise ConfigError(
+            f"limits.pipeline_parallel={config.limits.pipeline_parallel}: the kernel tables are of one GPU; set it to 1"
+        )
     source = Path(config.profile.folder)
     mlp, attention, kernels = read_recorded_profile(source)
     tables = {MLP: mlp, ATTENTION: attention} | {table: getattr(kernels, name) for name, table in KERNELS.items()}

@@ -13,7 +13,7 @@ from gpu_simulate_test.config.schema import OperatorDbProfile, VidurProfileConfi
 from gpu_simulate_test.io.metadata import sources_told
 from gpu_simulate_test.io.profile_tables import KERNELS
 from gpu_simulate_test.io.provenance import now
-from gpu_simulate_test.latency.kernels import KernelModel, Kernels
+from gpu_simulate_test.latency.kernels import KernelModel, Kernels, pipeline
 from gpu_simulate_test.profiles.bundle import Contents
 from gpu_simulate_test.profiles.operator_prices import ATTENTION, OperatorDatabase, model_folder
 
@@ -40,7 +40,9 @@ def fill(config: VidurProfileConfig) -> Contents:
         kernels = _kernels(database, config)
         kv_tokens = database.kv_tokens(config.limits)
     tables = {table: getattr(kernels, name) for name, table in KERNELS.items()}
-    layers = config.model.num_layers
+    layers, stages = config.model.num_layers, config.limits.pipeline_parallel
+    if stages > 1:
+        pipeline(kernels, stages, layers)  # or it is refused now, not by whoever reads the profile
     shares = {kind: _shares(kernels, layers, *batch) for kind, batch in _REFERENCE.items()}
     engine, version = config.profile.engine, database.version
     meta = {

@@ -124,7 +124,8 @@ class OperatorDatabase:
                 f"the model does not fit on {limits.tensor_parallel * limits.pipeline_parallel} {self.system}: "
                 f"{' '.join(str(error).split())}; raise limits.tensor_parallel"
             ) from error
-        return int(found["total_kv_size_tokens"])
+        # Their model shares the weights among the stages of a pipeline, but has the cache of every layer on each.
+        return int(found["total_kv_size_tokens"]) * limits.pipeline_parallel
 
 
 def _operators(ops: list[Operator], model: ModelConfig) -> list[Operator]:
@@ -159,6 +160,11 @@ def _degrees(config: VidurProfileConfig) -> dict[str, int]:
         raise ConfigError(
             f"limits.expert_parallel={limits.expert_parallel} does not divide "
             f"limits.tensor_parallel={limits.tensor_parallel}"
+        )
+    if config.model.num_layers % limits.pipeline_parallel:
+        raise ConfigError(
+            f"limits.pipeline_parallel={limits.pipeline_parallel} does not divide the {config.model.num_layers} layers "
+            f"of {config.model.id}"
         )
     degrees = {"tp_size": limits.tensor_parallel, "pp_size": limits.pipeline_parallel, "attention_dp_size": 1}
     if config.model.num_experts:

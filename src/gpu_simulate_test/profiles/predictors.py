@@ -9,7 +9,7 @@ import pandas as pd
 from gpu_simulate_test.engine import COMPOSITION
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.latency.iterations import fit_iterations
-from gpu_simulate_test.latency.kernels import KernelModel
+from gpu_simulate_test.latency.kernels import KernelModel, pipeline
 from gpu_simulate_test.latency.model import LatencyModel, batches_of
 from gpu_simulate_test.latency.noise import Noise
 from gpu_simulate_test.latency.operators import OperatorModel
@@ -25,7 +25,7 @@ class Predictors:
     operators : OperatorModel or None
         None where the engine's operators cannot be called by themselves.
     iterations : LatencyModel
-        Of whole iterations: fitted to measured ones, or the sum of kernels.
+        Of whole iterations: fitted to measured ones, or the sum of kernels; with a pipeline, `Pipelined`.
     noise : Noise or None
         How measured iterations scattered; None where none were measured.
     low, high : mapping of str to float
@@ -45,8 +45,10 @@ class Predictors:
         if profile.mlp is not None and profile.attention is not None:
             operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
         if profile.kernels is not None:
-            kernels = KernelModel(operators, profile.kernels, int(profile.meta["num_layers"]))
-            return cls(operators, kernels, None, dict.fromkeys(COMPOSITION, 0), kernels.high())
+            layers, stages = int(profile.meta["num_layers"]), profile.meta.get("pipeline_parallel", 1)
+            kernels = KernelModel(operators, profile.kernels, layers)
+            whole = kernels if stages == 1 else pipeline(profile.kernels, stages, layers)
+            return cls(operators, whole, None, dict.fromkeys(COMPOSITION, 0), kernels.high())
         assert profile.iteration is not None and profile.noise is not None  # a bundle has these or kernels
         return replace(cls.fit(operators, profile.iteration), noise=Noise(profile.noise))
 

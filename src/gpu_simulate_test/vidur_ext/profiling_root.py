@@ -9,6 +9,8 @@ from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.profiles.bundle import IDENTITY, PROFILE_META, Profile, bundle_dir, identity, read_bundle, served
 
+_OLDER = {"tensor_parallel": 1, "pipeline_parallel": 1}  # of profiles that do not say it; others are then not checked
+
 
 def check_owner(root: Path, config: StageConfig) -> None:
     """Refuse to write a profile over another model's or device's.
@@ -50,9 +52,9 @@ def load_profile(config: StageConfig, limits: EngineLimits | None = None) -> Pro
         )
     profile = read_bundle(path)
     for key in IDENTITY:
-        if profile.meta.get(key, wanted[key]) != wanted[key]:  # older profiles say less
+        if profile.meta.get(key, _OLDER.get(key, wanted[key])) != wanted[key]:
             raise ArtifactError(
-                f"profile of another {key}: {path}: it has {profile.meta[key]}, the settings say {wanted[key]}; "
+                f"profile of another {key}: {path}: it has {profile.meta.get(key, 1)}, the settings say {wanted[key]}; "
                 "run vidur-profile for these settings"
             )
     return profile

@@ -91,19 +91,28 @@ def check_limits(workload: Workload, settings: SimSettings) -> None:
     Raises
     ------
     ConfigError
-        A request exceeds the KV cache, or, for vLLM's scheduler, the token budget.
+        A request exceeds the KV cache, or, for vLLM's scheduler, the token budget; or there is a pipeline with more
+        stages than requests, or with a scheduler that has none.
     """
     lengths, limits = workload.lengths, settings.limits
     total = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
     capacity = (limits.num_blocks - limits.watermark_blocks) * limits.block_size
     if total > capacity:
         raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise limits.num_blocks")
-    if limits.pipeline_parallel != 1:
-        raise ConfigError(f"limits.pipeline_parallel={limits.pipeline_parallel}: one stage is simulated; set it to 1")
     if settings.scheduler == "vllm_v1" and limits.max_num_seqs > limits.max_num_batched_tokens:
         raise ConfigError(
             f"limits.max_num_seqs={limits.max_num_seqs} is above limits.max_num_batched_tokens="
             f"{limits.max_num_batched_tokens}, which vLLM refuses; lower it"
+        )
+    if settings.scheduler == "vllm_v1" and limits.pipeline_parallel != 1:
+        raise ConfigError(
+            f"limits.pipeline_parallel={limits.pipeline_parallel} runs in Vidur's own loop, which has no vllm_v1; "
+            "add vidur/scheduler=sarathi"
+        )
+    if limits.pipeline_parallel > limits.max_num_seqs:
+        raise ConfigError(
+            f"limits.pipeline_parallel={limits.pipeline_parallel} stages share limits.max_num_seqs="
+            f"{limits.max_num_seqs} requests, and one would have none; raise limits.max_num_seqs"
         )
     longest = int(lengths["num_prefill_tokens"].max())
     if settings.scheduler == "vllm" and longest > limits.max_num_batched_tokens:
@@ -205,7 +214,7 @@ def _loop(
     if name == "stock":
         model = stock = train_stock(profile, settings, int((num_prefill + num_decode).max()))
         look_at = stock.look_at
-    latency = Slowed(model, speed)
+    latency = model if speed == 1 else Slowed(model, speed)
     requests = workload.arrival_time_ns, num_prefill, num_decode
     prefixes = None
     if settings.scheduler == "vllm_v1" and settings.limits.enable_prefix_caching:

@@ -14,7 +14,7 @@ from vidur.entities.request import Request
 from vidur.simulator import Simulator
 
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.latency.model import LatencyModel
+from gpu_simulate_test.latency.model import LatencyModel, stages_of
 from gpu_simulate_test.simulator.engine import Core
 from gpu_simulate_test.timeline import Ints, Timeline
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, simulation_config
@@ -70,7 +70,7 @@ def simulate(
     register_predictor()
     logging.getLogger("vidur").setLevel(logging.WARNING)
     line = Timeline(len(num_prefill))
-    compositions: list[Composition] = []
+    compositions: dict[int, Composition] = {}
     with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
         requests = [
             _Request(arrival / 1e9, prefill, decode)
@@ -131,22 +131,23 @@ def _keep_prefixes(scheduler: Any) -> None:
 
 
 def _observed(
-    latency: LatencyModel, look_at: Callable[[Any], object] | None, compositions: list[Composition]
+    latency: LatencyModel, look_at: Callable[[Any], object] | None, compositions: dict[int, Composition]
 ) -> PredictNs:
     """Keep each batch's composition when its time is predicted: afterwards it has moved on."""
+    stages = stages_of(latency)
 
-    def predict_ns(batch: Composition, vidur_batch: Any) -> float:
-        compositions.append(batch)
+    def predict_ns(batch: Composition, vidur_batch: Any, stage: int) -> float:
+        compositions[vidur_batch.id] = batch
         if look_at is not None:
             look_at(vidur_batch)
-        return latency.step_ns(batch, vidur_batch.scheduled_at * 1e9)
+        return stages[stage].step_ns(batch, vidur_batch.scheduled_at * 1e9)
 
     return predict_ns
 
 
 def _recorder(
     index_of: dict[int, int],
-    compositions: list[Composition],
+    compositions: dict[int, Composition],
     line: Timeline,
     on_finished: Callable[[int], object],
 ) -> Callable[[float, Any, Any, float], None]:
@@ -173,7 +174,7 @@ def _recorder(
             if request.completed:
                 line.add_span(index, *making.pop(index))
         start_ns, end_ns = round(batch.scheduled_at * 1e9), round(time * 1e9)
-        line.add_iteration(start_ns, end_ns, compositions[number], resumed)
+        line.add_iteration(start_ns, end_ns, compositions.pop(batch.id), resumed)
         on_finished(sum(request.completed for request in batch.requests))
 
     return record
@@ -220,7 +221,8 @@ class Loop:
         self._requests = requests
         self._look_at = look_at
         self.core = Core(settings.limits, requests, settings.scheduler, prefixes)
-        self.name = name if settings.scheduler in ("sarathi", "vllm_v1") and look_at is None else "vidur"
+        known = settings.scheduler in ("sarathi", "vllm_v1") and settings.limits.pipeline_parallel == 1
+        self.name = name if known and look_at is None else "vidur"
         self.checked, self.difference = 0, None
         if self.name == "core" and settings.scheduler == "sarathi":
             arrival_ns, _, num_decode = requests
@@ -244,7 +246,8 @@ class Loop:
             return "our core; vLLM's rules, for which Vidur has no loop"
         if self.name == "core":
             return f"our core, identical to Vidur's loop on the first {self.checked} requests"
-        return "Vidur's own" + (f"; our core differs: {self.difference}" if self.difference else "")
+        pipeline = "; our core has no pipeline" if self._settings.limits.pipeline_parallel > 1 else ""
+        return f"Vidur's own{pipeline}" + (f"; our core differs: {self.difference}" if self.difference else "")
 
     def _serve(self, name: str, latency: LatencyModel, count: int, on_finished: Callable[[int], object]) -> Timeline:
         arrival_ns, num_prefill, num_decode = (values[:count] for values in self._requests)

@@ -59,10 +59,10 @@ class _WorkloadGenerator(BaseRequestGenerator):
 
 
 def replica_config(settings: SimSettings) -> ReplicaConfig:
-    """The model on one device."""
+    """The model, in as many pipeline stages as the limits say; what it takes on how many GPUs is the predictor's."""
     config = ReplicaConfig(
         model_name=settings.model_id,
-        num_pipeline_stages=1,
+        num_pipeline_stages=settings.limits.pipeline_parallel,
         tensor_parallel_size=1,
         device=settings.device,
         network_device=settings.network_device,

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +11,12 @@ from vidur.execution_time_predictor.execution_time_predictor_registry import Exe
 
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.latency.model import stages_of
 
 PREDICTOR_TYPE = "gsim"
 
-PredictNs = Callable[[Composition, Any], float]
-"""Time of a batch in ns, from its composition and from Vidur's own batch object."""
+PredictNs = Callable[[Composition, Any, int], float]
+"""Time of a batch in ns, from its composition, Vidur's own batch object, and the number of the pipeline stage."""
 
 
 @dataclass
@@ -56,11 +56,6 @@ class PredictedTime:
         return self.total_time * 1e3
 
 
-def by_composition(predict_ns: Callable[[Composition], float]) -> PredictNs:
-    """A predictor that asks no more of a batch than its composition."""
-    return lambda batch, _vidur_batch: predict_ns(batch)
-
-
 def composition(batch: Any) -> Composition:
     """A Vidur batch as engines report theirs.
 
@@ -86,13 +81,11 @@ class GsimExecutionTimePredictor:
     def __init__(
         self, predictor_config: GsimExecutionTimePredictorConfig, replica_config: Any, cache_config: Any
     ) -> None:
-        if replica_config.tensor_parallel_size != 1 or replica_config.num_pipeline_stages != 1:
-            raise ConfigError("the profile is of one device: set tensor_parallel_size and num_pipeline_stages to 1")
         self._predict = predictor_config.predict_ns or _from_profile(predictor_config, replica_config)
 
     def get_execution_time(self, batch: Any, pipeline_stage: int) -> PredictedTime:
-        """Predicted time of a batch; one pipeline stage is all we profile."""
-        return PredictedTime(self._predict(composition(batch), batch) / 1e9)
+        """Predicted time of a batch in a stage, from 0."""
+        return PredictedTime(self._predict(composition(batch), batch, pipeline_stage) / 1e9)
 
 
 def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any) -> PredictNs:
@@ -100,9 +93,13 @@ def _from_profile(config: GsimExecutionTimePredictorConfig, replica_config: Any)
     from gpu_simulate_test.profiles.predictors import Predictors
 
     path = bundle_dir(Path(os.path.expanduser(config.profiling_root)), replica_config.device, replica_config.model_name)
-    predictors = Predictors.from_profile(read_bundle(path))
-    model = predictors.model("iteration" if config.use_overhead else "operators_only")
-    return by_composition(partial(model.step_ns, now_ns=0.0))
+    profile = read_bundle(path)
+    for key, flag in (("tensor_parallel", "tensor_parallel_size"), ("pipeline_parallel", "num_pipeline_stages")):
+        if (asked := getattr(replica_config, flag)) != (found := profile.meta.get(key, 1)):
+            raise ConfigError(f"{flag}={asked}: the profile is of {found}: {path}")
+    model = Predictors.from_profile(profile).model("iteration" if config.use_overhead else "operators_only")
+    stages = stages_of(model)
+    return lambda batch, _vidur_batch, stage: stages[stage].step_ns(batch, 0.0)
 
 
 def register_predictor() -> None:

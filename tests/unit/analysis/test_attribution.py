@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -258,3 +259,17 @@ def test_the_trace_shows_both_engines_and_every_phase_of_a_request(tmp_path: Pat
         )
     names = {event["args"]["name"] for event in events if event["ph"] == "M"}
     assert {"real", "sim", "engine iterations", "request 0"} <= names
+
+
+def test_iterations_that_overlap_lie_side_by_side_in_the_trace(tmp_path: Path) -> None:
+    real = serve(tmp_path / "real", "real", VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    sim = serve(tmp_path / "sim", "vidur", VirtualEngine(VirtualClock()), BURST, LENGTHS)
+    assert sim.iterations is not None
+    sim.iterations["start_time_ns"] -= 1000  # each begins before the one before it has ended
+    events = json.loads(trace_json(real, sim))["traceEvents"]
+    of_engine = [event for event in events if event["pid"] == 2 and event["name"].startswith("iteration ")]
+    assert len(of_engine) == len(sim.iterations)
+    assert len({event["tid"] for event in of_engine}) == 2
+    for thread in {event["tid"] for event in of_engine}:
+        times = sorted((event["ts"], event["ts"] + event["dur"]) for event in of_engine if event["tid"] == thread)
+        assert all(end <= start for (_, end), (start, _) in pairwise(times))

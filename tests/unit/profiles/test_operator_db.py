@@ -11,7 +11,7 @@ import pytest
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.errors import ConfigError
-from gpu_simulate_test.latency.kernels import KernelModel, Kernels
+from gpu_simulate_test.latency.kernels import KernelModel, Kernels, pipeline
 from gpu_simulate_test.profiles.bundle import Contents, read_bundle, write_bundle
 from gpu_simulate_test.profiles.operator_db import fill
 from gpu_simulate_test.profiles.predictors import Predictors
@@ -94,6 +94,36 @@ def took(attention: pd.DataFrame, seqs: int, context: int) -> float:
 def test_more_gpus_gain_but_less_than_their_number(batch: Composition) -> None:
     times = [step_ms(batch, *LLAMA[:2], f"limits.tensor_parallel={degree}") for degree in (4, 8)]
     assert 1 < times[0] / times[1] < 2
+
+
+@pytest.mark.parametrize("batch", [prompt(2048), decoding(64, 1000)])
+def test_the_stages_of_a_pipeline_share_the_layers_and_cost_what_the_whole_does(batch: Composition) -> None:
+    tables = contents_of(*LLAMA, "limits.pipeline_parallel=4").tables
+    kernels = Kernels(**{table.name.removeprefix("kernels_"): frame for table, frame in tables.items()})
+    whole = pipeline(kernels, 4, 80)
+    first, *middle, last = (stage.step_ns(batch, 0.0) for stage in whole.stages)
+    assert whole.step_ns(batch, 0.0) == pytest.approx(KernelModel(None, kernels, 80).step_ns(batch, 0.0))
+    sends = kernels.per_token[kernels.per_token["op"] == "p2p"].set_index("num_tokens")["median_ms"]
+    send = sends[batch.num_prefill_tokens + batch.num_decode_seqs] * 1e6
+    assert middle[0] == middle[1] < min(first, last + send), "the first has the embedding, the last the LM head"
+    assert whole.step_ns(batch, 0.0) == pytest.approx(step_ms(batch, *LLAMA) * 1e6 + 3 * send)
+
+
+def test_a_pipeline_leaves_more_room_for_the_cache() -> None:
+    alone, two = (contents_of(*LLAMA, f"limits.pipeline_parallel={stages}").meta["kv_tokens"] for stages in (1, 2))
+    assert two > 2 * alone, "each stage has half of the layers' weights and of their cache"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("limits.pipeline_parallel=3", "limits.pipeline_parallel=3 does not divide the 80 layers of meta-llama/"),
+        ("limits.expert_parallel=3", "limits.expert_parallel=3 does not divide"),
+    ],
+)
+def test_a_split_that_does_not_come_out_even_is_refused(setting: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        contents_of(*LLAMA, setting)
 
 
 def test_quantised_weights_take_less_time_and_leave_more_room() -> None:
