@@ -7,6 +7,7 @@ Where a size lies outside its tables, the nearest work of the same kind that lie
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.config.schema import OperatorDbProfile, VidurProfileConfig
@@ -37,8 +38,8 @@ def fill(config: VidurProfileConfig) -> Contents:
     assert isinstance(config.profile, OperatorDbProfile)
     with model_folder(config.model) as folder:
         database = OperatorDatabase(config, folder)
-        kernels = _kernels(database, config)
         kv_tokens = database.kv_tokens(config.limits)
+        kernels = _kernels(database, config, kv_tokens)
     tables = {table: getattr(kernels, name) for name, table in KERNELS.items()}
     layers, stages = config.model.num_layers, config.limits.pipeline_parallel
     if stages > 1:
@@ -75,14 +76,14 @@ def sizes(high: int, low: int = 1) -> list[int]:
     return sorted({size for power in powers for size in (power, power + power // 2) if size <= high} | {high})
 
 
-def _kernels(database: OperatorDatabase, config: VidurProfileConfig) -> Kernels:
+def _kernels(database: OperatorDatabase, config: VidurProfileConfig, kv_tokens: int) -> Kernels:
     limits, layers = config.limits, config.model.num_layers
     longest = min(config.model.max_position_embeddings, _CONTEXT)
     tokens, seqs = sizes(max(_TOKENS, limits.max_num_batched_tokens)), sizes(max(_SEQS, limits.max_num_seqs))
     return Kernels(
         _rows(database, "num_tokens", tokens, prompts=True),
         _rows(database, "num_seqs", seqs, prompts=False),
-        pd.concat([_prompts(database, tokens, longest, layers), _decoding(database, seqs, longest, layers)]),
+        pd.concat([_prompts(database, tokens, longest, layers), _decoding(database, seqs, longest, layers, kv_tokens)]),
         pd.DataFrame(columns=["prefill_chunk_size", "batch_size", "skewed_ms", "mean_ms", "longest_ms"], dtype=float),
     )
 
@@ -118,14 +119,42 @@ def _prompts(database: OperatorDatabase, chunks: list[int], longest: int, layers
     return pd.DataFrame(rows, columns=_ATTENTION_COLUMNS)
 
 
-def _decoding(database: OperatorDatabase, seqs: list[int], longest: int, layers: int) -> pd.DataFrame:
+def _decoding(database: OperatorDatabase, seqs: list[int], longest: int, layers: int, kv_tokens: int) -> pd.DataFrame:
     ops = [op["GenerationAttention"] for op in database.decoding if "GenerationAttention" in op]
+    contexts = np.array(sizes(longest))
     rows = []
     for count in seqs:
-        for context in sizes(longest):
-            found = [_of_heads(database, op, count, context) for op in ops]
-            rows.append((0, 0, count, context, *_attention(found, layers)))
+        # Beyond what the KV cache holds nothing was measured, and nothing runs: there the line goes straight on.
+        within = max(2, int(np.searchsorted(contexts, kv_tokens / count, side="right")))
+        found = [
+            _attention([_of_heads(database, op, count, context) for op in ops], layers)
+            for context in contexts[:within].tolist()
+        ]
+        took = _from_memory(contexts[:within], np.array([one for one, _ in found]))
+        slope = (took[-1] - took[-2]) / (contexts[within - 1] - contexts[within - 2])
+        beyond = took[-1] + slope * (contexts[within:] - contexts[within - 1])
+        sources = [source for _, source in found] + ["estimated"] * len(beyond)
+        for context, time, source in zip(contexts, [*took, *beyond], sources, strict=True):
+            rows.append((0, 0, count, int(context), float(time), source))
     return pd.DataFrame(rows, columns=_ATTENTION_COLUMNS)
+
+
+def _from_memory(contexts: np.ndarray, took: np.ndarray) -> np.ndarray:
+    """Decode attention with its KV cache in memory, by context: the lowest concave function above the measured one.
+
+    A benchmark calls one operator over and over, so that a small KV cache stays in the L2 cache of the GPU. In a model
+    all other layers run in between. Times that come from memory are, over the context, straight; what lies below the
+    line between a context too short to matter and those beyond the L2 cache was read from it.
+    """
+    kept: list[int] = []
+    for number in range(len(contexts)):
+        while len(kept) > 1:
+            rise, run = (of[kept[-1]] - of[kept[-2]] for of in (took, contexts))
+            if rise * (contexts[number] - contexts[kept[-2]]) > (took[number] - took[kept[-2]]) * run:
+                break
+            kept.pop()
+        kept.append(number)
+    return np.asarray(np.interp(contexts, contexts[kept], took[kept]))
 
 
 _ATTENTION_COLUMNS = ["prefill_chunk_size", "prefill_kv", "batch_size", "decode_kv", "median_ms", "source"]
