@@ -113,6 +113,8 @@ def _pair(scratch: Path, name: str, load: str, deployment: _Deployment) -> Pair:
         "model=hf",
         f"model.config={model}",
         "backend=recorded",
+        "backend.engine=vllm",
+        "backend.engine_version=0.15.1",
         "profile=operator_db",
         "workload=trace",
         f"workload.trace={RUNS / f'{name}-{load}.csv.gz'}",

@@ -74,3 +74,7 @@ class BackendConfig(Settings):
     requests: str | None = Field(
         default=None, description="recorded: the file of requests; its content says its format"
     )
+    engine: Literal["vllm", "sglang", "trtllm"] | None = Field(
+        default=None, description="recorded: what served them, where it is known"
+    )
+    engine_version: str | None = Field(default=None, description="recorded: its version, such as 0.15.1")

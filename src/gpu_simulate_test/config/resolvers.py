@@ -1,5 +1,7 @@
 """OmegaConf resolvers used by the config tree. None of them runs code from a file."""
 
+import re
+
 from omegaconf import DictConfig, OmegaConf
 
 from gpu_simulate_test.config.hf_config import hf_setting
@@ -17,6 +19,13 @@ def register_resolvers() -> None:
     )
     OmegaConf.register_new_resolver("gsim.settings", _settings, replace=True)
     OmegaConf.register_new_resolver("gsim.hf", hf_setting, replace=True)
+    OmegaConf.register_new_resolver("gsim.schedules_ahead", _schedules_ahead, replace=True)
+
+
+def _schedules_ahead(engine: str | None, version: str | None, device: str) -> bool:
+    """Whether an engine schedules a step ahead by default: vLLM on GPUs since 0.14 (its release notes)."""
+    found = re.match(r"(\d+)\.(\d+)", version or "")
+    return engine == "vllm" and device == "cuda" and found is not None and (int(found[1]), int(found[2])) >= (0, 14)
 
 
 def _settings(stage: str, *, _root_: DictConfig) -> str:

@@ -136,7 +136,8 @@ PROFILE = {
     "device": Key("Vidur's name of it"),
     "dtype": Key("of weights and KV cache"),
     **{
-        name: Key(f"see [limits](#limits); {_LATER}", always=False) for name in ("tensor_parallel", "pipeline_parallel")
+        name: Key(f"see [limits](#limits); {_LATER}", always=False)
+        for name in ("kv_cache_dtype", "tensor_parallel", "pipeline_parallel", "expert_parallel")
     },
     **{
         name: Key("of the model") if name == "num_layers" else Key(f"of the model; {_LATER}", always=False)

@@ -23,7 +23,8 @@ from gpu_simulate_test.latency.kernels import Kernels
 PROFILE_META = "profile_meta.json"
 
 # What a profile is valid for: the simulated settings must be the profiled ones.
-IDENTITY = ("model_id", "device", "dtype", "tensor_parallel", "pipeline_parallel", *MODEL_DIMENSIONS)
+OF_LIMITS = ("dtype", "kv_cache_dtype", "tensor_parallel", "pipeline_parallel", "expert_parallel")
+IDENTITY = ("model_id", "device", *OF_LIMITS, *MODEL_DIMENSIONS)
 
 
 def bundle_dir(root: Path, device: str, model_id: str) -> Path:
@@ -36,7 +37,7 @@ def identity(config: StageConfig) -> dict[str, Any]:
     return {
         "model_id": config.model.id,
         "device": config.hardware.vidur_device,
-        **{key: getattr(config.limits, key) for key in ("dtype", "tensor_parallel", "pipeline_parallel")},
+        **{key: getattr(config.limits, key) for key in OF_LIMITS},
         **{key: getattr(config.model, key) for key in MODEL_DIMENSIONS},
         "backend": config.backend.name,
         "attn_implementation": config.backend.attn_implementation,
@@ -47,11 +48,11 @@ def identity(config: StageConfig) -> dict[str, Any]:
 def served(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Engine, its version, attention kernel and threads, as far as the metadata of a profile or a real run say.
 
-    A run that was recorded elsewhere does not.
+    A run that was recorded elsewhere says what the user knew of it.
     """
     engine = meta.get("engine") or {}
     details = engine.get("details") or {}
-    name = engine.get("name") or meta.get("backend")
+    name = details.get("engine") or engine.get("name") or meta.get("backend")
     versions = (meta.get("env") or {}).get("versions") or {}
     attention = details.get("attn_implementation") or details.get("attention_backend", "").lower()
     found = {

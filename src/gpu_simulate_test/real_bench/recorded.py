@@ -71,6 +71,8 @@ def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.Da
         "limits": config.limits.model_dump(),
         "device": config.hardware.device,
     }
+    if backend.engine is not None:
+        engine["details"] = {"engine": backend.engine, backend.engine: backend.engine_version}
     lines = [f"# Recorded run {run.name}", "", f"- {len(requests)} requests of {source.name}"]
     failed = int((requests["status"] == "error").sum())
     if failed:

@@ -7,7 +7,16 @@ from typing import Any
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
-from gpu_simulate_test.profiles.bundle import IDENTITY, PROFILE_META, Profile, bundle_dir, identity, read_bundle, served
+from gpu_simulate_test.profiles.bundle import (
+    IDENTITY,
+    OF_LIMITS,
+    PROFILE_META,
+    Profile,
+    bundle_dir,
+    identity,
+    read_bundle,
+    served,
+)
 
 _OLDER = {"tensor_parallel": 1, "pipeline_parallel": 1}  # of profiles that do not say it; others are then not checked
 
@@ -42,7 +51,7 @@ def load_profile(config: StageConfig, limits: EngineLimits | None = None) -> Pro
     root = Path(config.vidur.profiling.root)
     wanted = identity(config)
     if limits is not None:
-        wanted |= {key: getattr(limits, key) for key in ("dtype", "tensor_parallel", "pipeline_parallel")}
+        wanted |= {key: getattr(limits, key) for key in OF_LIMITS}
     path = bundle_dir(root, wanted["device"], wanted["model_id"])
     if not path.is_dir():
         others = sorted(str(meta.parent.relative_to(root)) for meta in root.glob(f"**/{PROFILE_META}"))
