@@ -1,9 +1,8 @@
-"""Pictures drawn with matplotlib."""
+"""Pictures drawn with seaborn."""
 
 from io import BytesIO
-from typing import Any
 
-from matplotlib import rc_context
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -12,20 +11,13 @@ from gpu_simulate_test.analysis.drawing import COLOURS, GRID, INK, SOFT, Picture
 
 # Told apart without their colours, too: a printed page has none.
 _LINES, _MARKS = {"real": "-", "sim": (0, (5, 1.5))}, {"real": "o", "sim": "D"}
-_STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
+_STYLE = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.bottom": False,
-    "ytick.left": False,
     "grid.color": GRID,
-    "lines.solid_capstyle": "round",
     "font.family": ["DejaVu Sans"],
 }
 
@@ -33,7 +25,7 @@ _STYLE: dict[Any, Any] = {
 def png(picture: Picture) -> bytes:
     """Draw a picture; returns the content of its file."""
     file = BytesIO()
-    with rc_context(_STYLE):
+    with sns.axes_style("whitegrid", rc=_STYLE):
         _figure(picture).savefig(file, format="png", dpi=140)
     return file.getvalue()
 
@@ -51,10 +43,10 @@ def _figure(picture: Picture) -> Figure:
         return figure
     for side, (x, share, at_levels) in picture.curves.items():
         style, colour = _LINES[side], COLOURS[side]
-        axes.plot(x, share, drawstyle="steps-post", color=colour, linestyle=style, linewidth=1.9, label=side)
-        levels = list(picture.levels.values())
-        marker = {"marker": _MARKS[side], "edgecolors": "white", "linewidths": 0.6}
-        axes.scatter(at_levels, levels, s=52, color=colour, zorder=4, **marker)  # type: ignore[arg-type]
+        line = {"drawstyle": "steps-post", "linestyle": style, "linewidth": 1.9, "label": side}
+        sns.lineplot(x=x, y=share, ax=axes, estimator=None, sort=False, color=colour, **line)
+        marks = {"marker": _MARKS[side], "s": 52, "zorder": 4, "legend": False}
+        sns.scatterplot(x=at_levels, y=list(picture.levels.values()), ax=axes, color=colour, **marks)
     axes.set_xlim(*picture.limits)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.01), ncols=2, frameon=False, handlelength=3)
     figure.text(0.105, 0.04, picture.text, fontsize=9, family="monospace", linespacing=1.5)
@@ -62,6 +54,7 @@ def _figure(picture: Picture) -> Figure:
 
 
 def _label(axes: Axes, picture: Picture) -> None:
+    sns.despine(ax=axes)
     axes.set_ylim(0, 1.02)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], labels=["0", "25", "50", "75", "100"])
     axes.set_xlabel(picture.x_label)

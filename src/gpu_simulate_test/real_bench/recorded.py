@@ -66,13 +66,6 @@ def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.Da
     tokens, unknown = _tokens(recorded)
     run.write_table(REQUEST_METRICS, requests)
     run.write_table(TOKEN_METRICS, tokens)
-    engine = {
-        "name": backend.name,
-        "limits": config.limits.model_dump(),
-        "device": config.hardware.device,
-    }
-    if backend.engine is not None:
-        engine["details"] = {"engine": backend.engine, backend.engine: backend.engine_version}
     lines = [f"# Recorded run {run.name}", "", f"- {len(requests)} requests of {source.name}"]
     failed = int((requests["status"] == "error").sum())
     if failed:
@@ -92,11 +85,20 @@ def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.Da
         workload_dir=str(workload.path.absolute()),
         workload_sha256=workload.sha256,
         backend=backend.name,
-        engine=engine,
+        engine=_engine(config),
         source=str(source.absolute()),
         arrivals_recorded=timed,
         env={},  # of the machine that served, which is not this one
     )
+
+
+def _engine(config: RealBenchConfig) -> dict[str, Any]:
+    """As the settings state it."""
+    backend = config.backend
+    told = {"name": backend.name, "limits": config.limits.model_dump(), "device": config.hardware.device}
+    if backend.engine is not None:
+        told["details"] = {"engine": backend.engine, backend.engine: backend.engine_version}
+    return told
 
 
 def _arriving(recorded: pd.DataFrame, arrival_ns: np.ndarray) -> pd.DataFrame:
