@@ -45,6 +45,8 @@ def request_table(workload: Workload, line: Timeline, backend: str) -> pd.DataFr
         "num_preemptions": np.array(line.restarts, dtype=np.int64),
         "num_cached_tokens": np.array(line.cached, dtype=np.int64),
     }
+    if line.replica is not None:
+        columns["replica"] = np.array(line.replica, dtype=np.int64)
     if line.failures:
         errors = [line.failures.get(request) for request in range(size)]
         columns["error_type"] = [error and error.error_type for error in errors]
@@ -73,7 +75,7 @@ def with_status(times: pd.DataFrame, backend: str) -> pd.DataFrame:
         status=ok.map({True: "ok", False: "error"}),
         is_warmup=False,
         backend=backend,
-    )[list(REQUEST_COLUMNS)]
+    )[[*REQUEST_COLUMNS, *times.columns.intersection(["replica"])]]
 
 
 def token_tables(line: Timeline) -> Iterator[pd.DataFrame]:
@@ -111,6 +113,8 @@ def iteration_tables(line: Timeline) -> Iterator[pd.DataFrame]:
         some = rows[begin : begin + _PIECE]
         frame = pd.DataFrame(dict(zip(ITERATION_COLUMNS, some.T, strict=True)))
         frame.insert(0, "iteration_id", np.arange(begin, begin + len(some)))
+        if line.replica is not None:
+            frame["replica"] = line.replica_of(begin, begin + len(some))
         yield frame
 
 

@@ -38,6 +38,10 @@ class Timeline:
     cached : array of int of shape (n_requests,)
         Prompt tokens that it found in the cache when it was first taken up.
     failures : dict of int to Failure
+    replica : array of int of shape (n_requests,), or None
+        Which of several replicas served each request.
+    begins : list of int
+        The first iteration of each replica, where there are several.
     """
 
     def __init__(self, num_requests: int, origin_ns: int = 0) -> None:
@@ -47,6 +51,8 @@ class Timeline:
         self.restarts = array("q", [0]) * num_requests
         self.cached = array("q", [0]) * num_requests
         self.failures: dict[int, Failure] = {}
+        self.replica: array[int] | None = None
+        self.begins: list[int] = []
         self._iterations = array("q")  # rows of ITERATION_COLUMNS, one after another
         self._spans = array("q")  # rows of a request, its first iteration and their number
         self._token_ids = array("q")  # of a real run, whose spans are of one token each
@@ -92,6 +98,39 @@ class Timeline:
     def fail(self, failure: Failure) -> None:
         """A request ended without completing."""
         self.failures[failure.request_id] = failure
+
+    # Several replicas -----------------------------------------------------------------------------------------------
+
+    def beside(self) -> "Timeline":
+        """That of another replica, which serves others of the same requests; it is to be joined in the end."""
+        other = Timeline(0, self.origin_ns)
+        other.submit_ns, other.first_scheduled, other.restarts = self.submit_ns, self.first_scheduled, self.restarts
+        other.cached, other.failures = self.cached, self.failures
+        return other
+
+    def join(self, others: "Sequence[Timeline]", replica: Ints) -> None:
+        """Put the iterations of other replicas behind one's own.
+
+        Parameters
+        ----------
+        others : sequence of Timeline
+            From `beside`.
+        replica : numpy.ndarray of shape (n_requests,)
+            Which of all of them, from 0, served each request.
+        """
+        self.replica = array("q", replica.tolist())
+        self.begins = [0, *np.cumsum([one.num_iterations for one in (self, *others)]).tolist()[:-1]]
+        first = np.array(self.first_scheduled, dtype=np.int64)
+        self.first_scheduled = array("q", np.where(first < 0, first, first + np.array(self.begins)[replica]).tolist())
+        for one, begins in zip(others, self.begins[1:], strict=True):
+            spans = np.array(one._spans, dtype=np.int64).reshape(-1, 3)
+            spans[:, 1] += begins
+            self._spans.frombytes(spans.tobytes())
+            self._iterations.extend(one._iterations)
+
+    def replica_of(self, begin: int, end: int) -> Ints:
+        """Of the iterations from `begin` up to `end`, shape (end - begin,)."""
+        return np.searchsorted(self.begins, np.arange(begin, end), side="right") - 1
 
     # What is read ---------------------------------------------------------------------------------------------------
 
@@ -152,6 +191,7 @@ class Timeline:
         if len(mine) != len(theirs):
             return f"{len(mine)} and {len(theirs)} iterations"
         same = self.first_scheduled == other.first_scheduled and self.restarts == other.restarts
+        same = same and self.replica == other.replica
         same = same and self.cached == other.cached and self.token_times_ns() == other.token_times_ns()
         return None if same else "the requests' shares in the iterations"
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.compare import Comparison
-from gpu_simulate_test.analysis.findings import Finding
+from gpu_simulate_test.analysis.findings import Finding, look_up
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count, ms, percent, short
 from gpu_simulate_test.analysis.samples import Ints, ints
@@ -27,6 +27,7 @@ NAMES = (  # every gate, in the order in which they are listed
     "KV block size",
     "requests in a batch",
     "tokens in a batch",
+    "GPUs",
     "preemptions",
     "simulated loop",
     "profile",
@@ -36,6 +37,7 @@ NAMES = (  # every gate, in the order in which they are listed
     "repeats",
     "machine speed",
 )
+_SPLIT = ("tensor", "pipeline", "data")
 _MAX_FAILED = 0.05
 _MAX_LAG = 0.05  # of the median TTFT
 _MAX_SPEED = 0.05
@@ -59,6 +61,7 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
     """
     found = [
         *comparison.findings,
+        *_split(repeats[0], sim),
         _token_counts(comparison),
         _failures([*repeats, sim]),
         _dispatch_lag(comparison, repeats),
@@ -72,6 +75,20 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
 
 def _status(finding: Finding) -> str:
     return PASSED if finding.holds else VOID if finding.grave else FLAGGED
+
+
+def _split(real: Run, sim: Run) -> list[Finding]:
+    """Over how many GPUs the model is split, and how often it is there; nothing where that is one everywhere."""
+    of_real, of_sim = (
+        ", ".join(f"{way} {look_up(run.meta, f'{where}.limits.{way}_parallel') or 1}" for way in _SPLIT)
+        for run, where in ((real, "engine"), (sim, "settings"))
+    )
+    if {of_real, of_sim} == {", ".join(f"{way} 1" for way in _SPLIT)}:
+        return []
+    holds = of_real == of_sim
+    return [
+        Finding("GPUs", holds, of_real, of_sim, "the same in both runs" if holds else "the model is split differently")
+    ]
 
 
 def _token_counts(comparison: Comparison) -> Finding:

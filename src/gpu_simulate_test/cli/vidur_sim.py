@@ -27,6 +27,7 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         "scheduler": config.vidur.scheduler.name,
         "predictor": config.vidur.predictor.name,
         "loop": config.vidur.loop.name,
+        "router": config.vidur.router.name,
         "samples": config.vidur.samples,
         "limits": config.limits.model_dump() if real is None else None,
         "real": [real.limits.model_dump(), real.num_decode_actual.tolist(), real.reference_ns] if real else None,

@@ -49,6 +49,9 @@ class EngineLimits(Settings):
     expert_parallel: _Degree = Field(
         default=1, description="groups of GPUs that share the experts; the GPUs of a layer share each expert else"
     )
+    data_parallel: _Degree = Field(
+        default=1, description="replicas: engines that each serve some of the requests, each with all other limits"
+    )
     kv_cache_dtype: Literal["auto", "fp8"] = Field(default="auto", description="of the KV cache; auto: as dtype")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="of weights and KV cache")
 

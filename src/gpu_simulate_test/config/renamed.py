@@ -11,6 +11,7 @@ RENAMED = {
     "parallel.tensor": "limits.tensor_parallel",
     "parallel.pipeline": "limits.pipeline_parallel",
     "parallel.expert": "limits.expert_parallel",
+    "parallel.data": "limits.data_parallel",
 }
 _BATCHING = {"continuous": None, "sequential": "limits.max_num_seqs=1"}
 

@@ -15,6 +15,7 @@ from gpu_simulate_test.config.vidur import (
     PredictorConfig,
     ProfileConfig,
     ProfilingConfig,
+    RouterConfig,
     SchedulerConfig,
     VidurConfig,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "ProfileConfig",
     "ProfilingConfig",
     "RealBenchConfig",
+    "RouterConfig",
     "SchedulerConfig",
     "SloConfig",
     "StageConfig",

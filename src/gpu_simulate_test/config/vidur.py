@@ -69,6 +69,15 @@ class LoopConfig(Settings):
     )
 
 
+class RouterConfig(Settings):
+    """Which replica gets a request."""
+
+    name: Literal["round_robin", "least_outstanding"] = Field(
+        description="with limits.data_parallel, the replica that a request is given when it arrives: round_robin: the "
+        "next one; least_outstanding: the one where fewest wait, as Vidur's `lor`, which does not count who is served"
+    )
+
+
 class VidurConfig(Settings):
     """Everything Vidur is told."""
 
@@ -76,6 +85,7 @@ class VidurConfig(Settings):
     scheduler: SchedulerConfig
     predictor: PredictorConfig
     loop: LoopConfig
+    router: RouterConfig
     samples: Int = Field(
         ge=0, le=10_000, description="further simulations with the scatter of the profile's iterations; 0: none"
     )

@@ -81,8 +81,8 @@ VIDUR = {
     "profile_sources": Key("the profile's `sources`, or null"),
     "real_run_dir": Key("the real run whose settings and output lengths were taken, or null"),
     "settings": Key(
-        "`model_id`, `device`, `network_device`, `scheduler`, [`limits`](#limits), and `num_blocks_estimated`: whether "
-        "their number of KV blocks is the profile's estimate"
+        "`model_id`, `device`, `network_device`, `scheduler`, [`limits`](#limits), `num_blocks_estimated`: whether "
+        "their number of KV blocks is the profile's estimate, and `router`, of `limits.data_parallel` replicas"
     ),
     "predictor": Key("`iterations`, `operators`, `kernels` or `stock`"),
     "loop": Key(

@@ -71,10 +71,12 @@ REQUEST_METRICS = Table(
             column("error_msg", STR, "of a failed request: what went wrong; else empty", null=True),
             column("is_warmup", BOOL, "`true`: kept out of every statistic. Our own runs write no warm-up rows"),
             column("backend", STR, "what served: the engine's name, `recorded`, or `vidur`"),
+            column("replica", INT, "which replica served it, from 0; only where there are several"),
         ]
     ),
     optional=frozenset(
         {
+            "replica",
             "submit_time_ns",
             "first_scheduled_time_ns",
             "completion_time_ns",
@@ -88,7 +90,7 @@ REQUEST_METRICS = Table(
     ),
     large=True,
 )
-REQUEST_COLUMNS = REQUEST_METRICS.columns
+REQUEST_COLUMNS = tuple(name for name in REQUEST_METRICS.columns if name != "replica")  # of a single engine
 TOKEN_METRICS = Table(
     "token_metrics",
     "One row for every output token of an `ok` request.",
@@ -123,11 +125,12 @@ ITERATION_METRICS = Table(
     "real-bench or vidur-sim",
     pa.schema(
         [
-            column("iteration_id", INT, "from 0"),
+            column("iteration_id", INT, "from 0; of several replicas, those of one after those of another"),
             column("start_time_ns", INT, "when the engine began it"),
             column("end_time_ns", INT, "when its tokens were there"),
             *COMPOSITION_COLUMNS,
             column("num_preempted", INT, "requests whose cache was taken away"),
+            column("replica", INT, "whose it is, from 0; only where there are several"),
             column(
                 "predicted_ns",
                 INT,
@@ -136,7 +139,7 @@ ITERATION_METRICS = Table(
             _IN_PROFILE,
         ]
     ),
-    optional=frozenset({"prefill_pairs", "max_kv_decode", "predicted_ns", "in_profile"}),
+    optional=frozenset({"prefill_pairs", "max_kv_decode", "replica", "predicted_ns", "in_profile"}),
     large=True,
 )
 

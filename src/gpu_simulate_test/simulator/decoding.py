@@ -82,6 +82,9 @@ class Scheduler(Protocol):
     def add(self, request: EngineRequest) -> None:
         """Let a request wait."""
 
+    def num_waiting(self) -> int:
+        """Requests that wait to be admitted, for the first time or again."""
+
     def has_unfinished(self) -> bool:
         """True while a request waits or runs."""
 

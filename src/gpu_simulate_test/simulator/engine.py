@@ -94,6 +94,10 @@ class SimulatedEngine:
         """True while a request waits or runs."""
         return self._next is not None or self._scheduler.has_unfinished()
 
+    def num_waiting(self) -> int:
+        """Requests that no batch holds: new ones, and preempted ones."""
+        return self._scheduler.num_waiting()
+
     def look_ahead(self, next_ns: int | None) -> None:
         """When the next request comes: a step ends with the first iteration that ends then or later."""
         self._until_s = math.inf if next_ns is None else next_ns / 1e9
@@ -184,7 +188,7 @@ def _alike(batch: Composition, ends_s: Floats) -> Ints:
     return rows
 
 
-class _Asked(Sequence[EngineRequest]):
+class Asked(Sequence[EngineRequest]):
     """Requests of these lengths, each made when it is handed over."""
 
     def __init__(self, arrival_ns: Ints, num_prefill: Ints, num_decode: Ints) -> None:
@@ -198,10 +202,10 @@ class _Asked(Sequence[EngineRequest]):
     @overload
     def __getitem__(self, index: int) -> EngineRequest: ...
     @overload
-    def __getitem__(self, index: slice) -> "_Asked": ...
-    def __getitem__(self, index: int | slice) -> "EngineRequest | _Asked":
+    def __getitem__(self, index: slice) -> "Asked": ...
+    def __getitem__(self, index: int | slice) -> "EngineRequest | Asked":
         if isinstance(index, slice):
-            return _Asked(*(values[index] for values in self._arrays))
+            return Asked(*(values[index] for values in self._arrays))
         return EngineRequest(index, range(self._prefill[index]), self._decode[index], True, self._arrival[index])
 
 
@@ -245,24 +249,10 @@ def run_core(
     """
     clock, line = VirtualClock(), Timeline(len(arrival_ns))
     engine = make_engine(scheduler, limits, latency, clock, prefixes)
-    requests = _Asked(arrival_ns, num_prefill, num_decode)
+    requests = Asked(arrival_ns, num_prefill, num_decode)
     for step in serve(engine, requests, arrival_ns, clock, line, before_step=engine.look_ahead):
         step.record(line)
         if step.changes.num_finished:
             on_finished(step.changes.num_finished)
     line.submit_ns = array("q", arrival_ns.tolist())  # it orders requests by their arrival, whenever it gets them
     return line
-
-
-@dataclass(frozen=True)
-class Core:
-    """What of `run_core` is the same whatever the latency model, to be handed to another process."""
-
-    limits: EngineLimits
-    requests: tuple[Ints, Ints, Ints]
-    scheduler: str = "sarathi"
-    prefixes: Sequence[Sequence[int]] | None = None
-
-    def run(self, latency: LatencyModel, on_finished: Callable[[int], object] = lambda _count: None) -> Timeline:
-        """Serve the requests."""
-        return run_core(self.limits, latency, *self.requests, on_finished, self.scheduler, self.prefixes)

@@ -16,7 +16,7 @@ from gpu_simulate_test.errors import MachineError
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.latency.noise import Noise, Noisy
-from gpu_simulate_test.simulator.engine import Core
+from gpu_simulate_test.simulator.cluster import Core
 from gpu_simulate_test.simulator.run_files import write_sample
 from gpu_simulate_test.timeline import Floats, Timeline
 

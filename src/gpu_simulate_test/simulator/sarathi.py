@@ -34,6 +34,10 @@ class SarathiScheduler:
         """Let a request wait."""
         self._waiting.append(Sequence(request))
 
+    def num_waiting(self) -> int:
+        """Requests that wait to be admitted, for the first time or again."""
+        return len(self._waiting)
+
     def has_unfinished(self) -> bool:
         """True while a request waits or runs."""
         return bool(self._decoding.members or self._tail or self._skipped or self._waiting)

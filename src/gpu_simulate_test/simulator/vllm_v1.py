@@ -47,6 +47,10 @@ class VllmScheduler:
             one.keys = self._prefixes[one.request_id]
         self._waiting.append(one)
 
+    def num_waiting(self) -> int:
+        """Requests that wait to be admitted, for the first time or again."""
+        return len(self._waiting)
+
     def has_unfinished(self) -> bool:
         """True while a request waits or runs."""
         return bool(self._running or self._waiting)

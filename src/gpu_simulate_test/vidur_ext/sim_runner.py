@@ -70,6 +70,7 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None, kv_tokens: int | 
             }
         ),
         num_blocks_estimated=estimated,
+        router=config.vidur.router.name,
     )
 
 
@@ -273,7 +274,7 @@ def _summary(
         "",
         f"- Vidur, {settings.scheduler} scheduler, predictor {config.vidur.predictor.name}",
         f"- loop: {loop.described()}",
-        f"- {config.model.id} on {config.hardware.name}",
+        f"- {config.model.id} on {config.hardware.name}{settings.split()}",
         f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
         f"{limits.max_num_seqs} requests, {limits.max_num_batched_tokens} tokens a batch, "
         f"{limits.num_blocks} KV blocks of {limits.block_size}",

@@ -4,6 +4,7 @@ import logging
 import tempfile
 import threading
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from vidur.simulator import Simulator
 
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.model import LatencyModel, stages_of
-from gpu_simulate_test.simulator.engine import Core
+from gpu_simulate_test.simulator.cluster import Core
 from gpu_simulate_test.timeline import Ints, Timeline
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, simulation_config
 from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, register_predictor
@@ -70,6 +71,8 @@ def simulate(
     register_predictor()
     logging.getLogger("vidur").setLevel(logging.WARNING)
     line = Timeline(len(num_prefill))
+    lines = [line, *(line.beside() for _ in range(1, settings.limits.data_parallel))]
+    served_by = np.zeros(len(num_prefill), dtype=np.int64)
     compositions: dict[int, Composition] = {}
     with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
         requests = [
@@ -80,16 +83,23 @@ def simulate(
         ]
         index_of = {request.id: index for index, request in enumerate(requests)}
         config = simulation_config(settings, scratch, requests, _observed(latency, look_at, compositions))
+        recorders = [
+            _recorder(index_of, compositions, one, served_by, number, on_finished) for number, one in enumerate(lines)
+        ]
         Replica._id = -1  # Vidur's global scheduler expects the first to be 0
         simulator = Simulator(config)
         if settings.limits.enable_prefix_caching:
-            (replica,) = simulator.scheduler._replica_schedulers.values()
-            _keep_prefixes(replica)
-        simulator.metric_store.on_batch_end = _recorder(index_of, compositions, line, on_finished)
+            for replica in simulator.scheduler._replica_schedulers.values():
+                _keep_prefixes(replica)
+        simulator.metric_store.on_batch_end = lambda time, batch, replica_id, _memory: recorders[replica_id.id](
+            time, batch
+        )
         simulator.metric_store.plot = lambda: None
         simulator.run()
     line.restarts = array("q", (request.num_restarts for request in requests))
     line.submit_ns = array("q", arrival_ns.tolist())
+    if len(lines) > 1:
+        line.join(lines[1:], served_by)
     return line
 
 
@@ -149,18 +159,21 @@ def _recorder(
     index_of: dict[int, int],
     compositions: dict[int, Composition],
     line: Timeline,
+    served_by: Ints,
+    replica: int,
     on_finished: Callable[[int], object],
-) -> Callable[[float, Any, Any, float], None]:
-    """Called by Vidur at the end of every batch, after its requests were updated."""
-    restarts = dict.fromkeys(index_of, 0)
+) -> Callable[[float, Any], None]:
+    """Called at the end of every batch of a replica, after its requests were updated."""
+    restarts: dict[int, int] = defaultdict(int)
     making: dict[int, tuple[int, int]] = {}  # of requests that made tokens: the first iteration and their number
 
-    def record(time: float, batch: Any, replica_id: Any, memory_usage: float) -> None:
+    def record(time: float, batch: Any) -> None:
         number, resumed = line.num_iterations, 0
         for request in batch.requests:
             index = index_of[request.id]
             if line.first_scheduled[index] < 0:
                 line.first_scheduled[index] = number
+                served_by[index] = replica
             if request.num_restarts > restarts[request.id]:
                 restarts[request.id] = request.num_restarts
                 resumed += 1
@@ -220,7 +233,7 @@ class Loop:
         self._settings = settings
         self._requests = requests
         self._look_at = look_at
-        self.core = Core(settings.limits, requests, settings.scheduler, prefixes)
+        self.core = Core(settings.limits, requests, settings.scheduler, prefixes, settings.router)
         known = settings.scheduler in ("sarathi", "vllm_v1") and settings.limits.pipeline_parallel == 1
         self.name = name if known and look_at is None else "vidur"
         self.checked, self.difference = 0, None

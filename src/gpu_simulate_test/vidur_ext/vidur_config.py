@@ -9,9 +9,11 @@ from vidur.config.config import (
     BaseRequestGeneratorConfig,
     CacheConfig,
     ClusterConfig,
+    LORGlobalSchedulerConfig,
     MetricsConfig,
     OrcaSchedulerConfig,
     ReplicaConfig,
+    RoundRobinGlobalSchedulerConfig,
     SarathiSchedulerConfig,
     SimulationConfig,
     VllmSchedulerConfig,
@@ -24,6 +26,7 @@ from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.vidur_ext.vidur_predictor import GsimExecutionTimePredictorConfig, PredictNs
 
 _GENERATOR_TYPE = "gsim_workload"
+_ROUTERS = {"round_robin": RoundRobinGlobalSchedulerConfig, "least_outstanding": LORGlobalSchedulerConfig}
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,20 @@ class SimSettings:
     scheduler: str  # sarathi | vllm | orca, and vllm_v1, which Vidur has not
     limits: EngineLimits
     num_blocks_estimated: bool = False
+    router: str = "round_robin"  # or least_outstanding: of several replicas
 
     def record(self) -> dict[str, Any]:
         """As ``run_meta.json`` keeps them."""
         return {**vars(self), "limits": self.limits.model_dump()}
+
+    def split(self) -> str:
+        """Over how many GPUs, in words to be added to theirs; none for one."""
+        parts = (
+            (self.limits.tensor_parallel, "GPUs a layer"),
+            (self.limits.pipeline_parallel, "pipeline stages"),
+            (self.limits.data_parallel, f"replicas, {self.router}"),
+        )
+        return "".join(f", {count} {what}" for count, what in parts if count > 1)
 
 
 @dataclass
@@ -99,7 +112,7 @@ def scheduler_config(settings: SimSettings) -> BaseReplicaSchedulerConfig:
 def simulation_config(
     settings: SimSettings, scratch: str, requests: Sequence[Request], predict_ns: PredictNs
 ) -> SimulationConfig:
-    """All of them: `requests` served on one replica, whose batches take `predict_ns`.
+    """All of them: `requests` served on one replica or several, whose batches take `predict_ns`.
 
     Parameters
     ----------
@@ -112,6 +125,8 @@ def simulation_config(
     config = SimulationConfig(
         log_level="warning",
         cluster_config=ClusterConfig(
+            num_replicas=settings.limits.data_parallel,
+            global_scheduler_config=_ROUTERS[settings.router](),
             replica_config=replica_config(settings),
             cache_config=cache_config(settings),
             replica_scheduler_config=scheduler_config(settings),

@@ -44,6 +44,24 @@ def test_a_limit_asked_for_is_shown_but_only_one_in_force_is_held_against_the_ot
 
 
 @pytest.mark.parametrize(
+    ("real", "sim", "holds"),
+    [
+        ({}, {}, None),
+        ({"tensor_parallel": 1}, {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1}, None),
+        ({"tensor_parallel": 4}, {"tensor_parallel": 4, "data_parallel": 1}, True),
+        ({"tensor_parallel": 4}, {"tensor_parallel": 2, "pipeline_parallel": 2}, False),
+        ({}, {"data_parallel": 2}, False),
+    ],
+)
+def test_a_model_on_other_gpus_is_told(
+    tmp_path: Path, real: dict[str, int], sim: dict[str, int], holds: bool | None
+) -> None:
+    of_real, of_sim = pair(tmp_path, {"engine": {"limits": real}}, {"settings": {"limits": sim}})
+    gates = assess([of_real], of_sim).gates.set_index("gate")["status"]
+    assert gates.get("GPUs") == {None: None, True: "passed", False: "flagged"}[holds]
+
+
+@pytest.mark.parametrize(
     ("finding", "value"),
     [
         (Finding("x", True, "a", "a"), "a"),
@@ -75,6 +93,7 @@ def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     listed = [name.strip() for row in rows for name in row.split(",") if not row.startswith("---")]
     assert listed == list(NAMES)
     of_profile = {"profile_mismatch": [], "profile_sources": {"decoding": {"measured": 0.5, "interpolated": 0.0}}}
-    of_sim = {"loop": {"name": "core", "checked": 1, "difference": None}, **of_profile}
+    split = {"settings": {"limits": {"data_parallel": 2}}}
+    of_sim = split | {"loop": {"name": "core", "checked": 1, "difference": None}, **of_profile}
     real, sim = pair(tmp_path, {"arrivals_recorded": False}, of_sim)
     assert assess([real], sim).gates["gate"].tolist() == list(NAMES), "and a comparison can have all of them"

@@ -21,12 +21,9 @@ STAGE_COMMANDS = {stage.replace("_", "-") for stage in STAGES}
 
 
 def options() -> list[str]:
-    groups = (
-        "model hardware workload limits profile backend vidur vidur/scheduler vidur/predictor vidur/loop experiment"
-    )
-    return [
-        f"{group}={path.stem}" for group in groups.split() for path in sorted((config_dir() / group).glob("*.yaml"))
-    ]
+    groups = ["model", "hardware", "workload", "limits", "profile", "backend", "vidur", "experiment"]
+    groups += [f"vidur/{group}" for group in ("scheduler", "predictor", "loop", "router")]
+    return [f"{group}={path.stem}" for group in groups for path in sorted((config_dir() / group).glob("*.yaml"))]
 
 
 # What only the user can know.

@@ -19,6 +19,7 @@ from tests.support.configs import typed_config
         ("++backend.num_blocks=1,2", "++limits.num_blocks=1,2"),
         ("backend.enable_prefix_caching=true", "limits.enable_prefix_caching=true"),
         ("backend.batching=sequential", "limits.max_num_seqs=1"),
+        ("parallel.data=2", "limits.data_parallel=2"),
         ("backend.profile=a b", "profile.folder='a b'"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.noise import Noise
-from gpu_simulate_test.simulator.engine import Core
+from gpu_simulate_test.simulator.cluster import Core
 from gpu_simulate_test.simulator.samples import Samples
 from tests.support.latency import Costs
 from tests.support.virtual_engine import affine_cost

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.simulator import engine
+from gpu_simulate_test.simulator import cluster
 from gpu_simulate_test.simulator.engine import run_core
 from gpu_simulate_test.timeline import Timeline
 from gpu_simulate_test.vidur_ext import simulation
@@ -126,7 +126,7 @@ def test_where_the_core_is_not_vidurs_loop_that_loop_is_used(monkeypatch: pytest
         line.iterations[-1, 1] += 1
         return line
 
-    monkeypatch.setattr(engine, "run_core", wrong_core)
+    monkeypatch.setattr(cluster, "run_core", wrong_core)
     wrong = made(limits)
     assert (wrong.name, wrong.checked) == ("vidur", 0)
     assert "our core differs: iteration " in wrong.described()

@@ -1,6 +1,7 @@
 """A model on several groups of GPUs: batches in a pipeline, under way at the same time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -119,6 +120,18 @@ def test_however_often_a_request_is_preempted_it_makes_what_was_asked(
     assert all(times == sorted(set(times)) for times in result.token_times_ns())
     in_order = np.sort(result.start_ns)
     assert (result.end_ns[:-stages] <= in_order[stages:]).all(), "no more batches under way than stages"
+
+
+@pytest.mark.parametrize("router", ["round_robin", "least_outstanding"])
+def test_replicas_of_a_pipeline_serve_twice_as_many(router: str) -> None:
+    lengths = np.array([(40, 20)] * 40).T
+    asked = [settings_of(2), settings_of(2, data_parallel=2)]
+    lines = [
+        simulate(replace(one, router=router), constant(3, 5), np.zeros(40, dtype=np.int64), *lengths) for one in asked
+    ]
+    assert 1.9 < max(lines[0].end_ns) / max(lines[1].end_ns) < 2.1
+    assert lines[1].token_counts().tolist() == [20] * 40
+    assert lines[1].replica is not None and sorted(lines[1].replica) == [0] * 20 + [1] * 20
 
 
 def test_vidurs_loop_serves_a_pipeline_and_is_named() -> None:

@@ -62,6 +62,7 @@ def _check_limits(backend: BackendConfig, limits: EngineLimits) -> None:
         "tensor_parallel": 1,
         "pipeline_parallel": 1,
         "expert_parallel": 1,
+        "data_parallel": 1,
         "kv_cache_dtype": "auto",
         "async_scheduling": False,
         "watermark": SARATHI_WATERMARK if backend.name == "sarathi" else 0.0,
