@@ -12,6 +12,19 @@ pytest.importorskip("vllm", reason="vLLM is not installed here: make vllm")
 
 COMPOSITION = ["num_prefill_tokens", "num_prefill_seqs", "num_decode_seqs", "kv_tokens_prefill", "kv_tokens_decode"]
 
+BATCHES = [*COMPOSITION, "prefill_pairs", "max_kv_decode", "num_preempted"]
+# Prompts that share beginnings, and too little cache for them.
+SHARED = (
+    "workload.num_requests=12",
+    "workload.num_prefill_tokens=110",
+    "workload.num_prefill_tokens_min=null",
+    "workload.num_decode_tokens=40",
+    "workload.prefix.num_tokens=80",
+    "workload.prefix.num_prefixes=2",
+    "limits.num_blocks=10",
+    "limits.enable_prefix_caching=true",
+)
+
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
@@ -60,6 +73,25 @@ def test_the_simulator_makes_the_same_batches(settings: tuple[str, ...], real: P
     pd.testing.assert_frame_equal(of_real, of_sim)
     comparison = run_dir(run("compare-runs", *settings, f"real_run_dir={real}", f"sim_run_dir={sim}"))
     assert (comparison / "report.html").is_file()
+
+
+def test_the_simulator_finds_the_same_tokens_in_the_cache(settings: tuple[str, ...], profile: Path) -> None:
+    shared = (*settings, *SHARED)
+    run_dir(run("workload-spec", *shared))
+    real = run_dir(run("real-bench", *shared, "repeats=2"))
+    limits = read_json(real / "run_meta.json")["engine"]["limits"]
+    assert limits["enable_prefix_caching"]
+    assert not limits["async_scheduling"]
+    sim = run_dir(run("vidur-sim", *shared, f"real_run_dir={real}"))
+    again = real.with_name(f"{real.name}-r2")  # which found nothing of the first
+    of_real, of_again, of_sim = (pd.read_csv(path / "iteration_metrics.csv")[BATCHES] for path in (real, again, sim))
+    pd.testing.assert_frame_equal(of_real, of_again)
+    pd.testing.assert_frame_equal(of_real, of_sim)
+    assert of_real["num_preempted"].sum() > 0
+    requests = [pd.read_csv(path / "request_metrics.csv") for path in (real, sim)]
+    for name in ("num_cached_tokens", "num_preemptions"):
+        pd.testing.assert_series_equal(requests[0][name], requests[1][name])
+    assert requests[0]["num_cached_tokens"].gt(0).sum() > 6
 
 
 def test_without_operator_tables_only_the_iteration_predictor_works(settings: tuple[str, ...], profile: Path) -> None:
