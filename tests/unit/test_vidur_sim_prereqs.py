@@ -15,7 +15,7 @@ from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
 from gpu_simulate_test.simulator.real_run import load_real_run
 from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile, profile_mismatch
-from gpu_simulate_test.vidur_ext.sim_runner import check_limits, machine_speed, sim_settings
+from gpu_simulate_test.vidur_ext.sim_runner import check_limits, check_loop, machine_speed, sim_settings
 from tests.support.builders import write_run
 from tests.support.configs import typed_config
 
@@ -185,6 +185,32 @@ def test_what_the_scheduler_could_never_finish_is_refused(tmp_path: Path) -> Non
     vllm = config_of(tmp_path, "limits.max_num_batched_tokens=32", "vidur/scheduler=vllm")
     with pytest.raises(ConfigError, match="does not split prompts"):
         check_limits(workload_of([(60, 5)]), sim_settings(vllm, None))
+
+
+@pytest.mark.parametrize("backend", ["vllm", "recorded"])
+def test_vllms_own_scheduler_is_simulated_for_it(tmp_path: Path, backend: str) -> None:
+    limits = ("limits.max_num_seqs=8", "limits.max_num_batched_tokens=64", "limits.num_blocks=100")
+    asked = (f"backend={backend}", *limits, "limits.enable_prefix_caching=true", "limits.async_scheduling=true")
+    settings = sim_settings(config_of(tmp_path, *asked), None)
+    assert settings.scheduler == "vllm_v1"
+    assert settings.limits.enable_prefix_caching
+    assert settings.limits.async_scheduling
+    chosen = sim_settings(config_of(tmp_path, *asked, "vidur/scheduler=sarathi"), None)
+    assert chosen.scheduler == "sarathi"
+    assert not chosen.limits.async_scheduling
+    assert sim_settings(config_of(tmp_path), None).scheduler == "sarathi"
+
+
+def test_what_vllms_scheduler_cannot_have_is_refused(tmp_path: Path) -> None:
+    for asks in ("vidur/loop=vidur", "vidur/predictor=stock"):
+        check_loop(config_of(tmp_path, asks))
+        with pytest.raises(ConfigError, match=f"{asks} runs in Vidur's own loop, which has no vllm_v1"):
+            check_loop(config_of(tmp_path, "vidur/scheduler=vllm_v1", asks))
+    config = config_of(
+        tmp_path, "vidur/scheduler=vllm_v1", "limits.max_num_seqs=33", "limits.max_num_batched_tokens=32"
+    )
+    with pytest.raises(ConfigError, match="max_num_seqs=33 is above"):
+        check_limits(workload_of([(60, 5)]), sim_settings(config, None))
 
 
 def test_without_reference_bursts_nothing_is_scaled(tmp_path: Path) -> None:

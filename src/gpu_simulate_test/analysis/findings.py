@@ -30,6 +30,7 @@ _LIMITS = (  # the gate, and the limit
     ("requests in a batch", "max_num_seqs"),
     ("tokens in a batch", "max_num_batched_tokens"),
 )
+_SWITCHES = (("prefix caching", "enable_prefix_caching"), ("asynchronous scheduling", "async_scheduling"))
 _HASH = 12  # characters of a hash that people compare
 LEFT_OUT, COMPARED, CUT = "left out", "compared all the same", "each pair is cut to the tokens that both made"
 
@@ -103,8 +104,10 @@ def _same(name: str, real: Run, sim: Run, *keys: str) -> Finding:
 def same_limits(real: Run, sim: Run) -> list[Finding]:
     """Batch limits and KV cache, those in force; where one is not recorded, what was asked for, for the record."""
     found = []
-    for name, key in _LIMITS:
+    for name, key in (*_LIMITS, *_SWITCHES):
         in_force = look_up(real.meta, f"engine.limits.{key}"), look_up(sim.meta, f"settings.limits.{key}")
+        if not all(in_force) and (name, key) in _SWITCHES:  # an old run
+            continue
         asked = [look_up(run.meta, f"params.limits.{key}") for run in (real, sim)]
         holds = in_force[0] == in_force[1] if all(in_force) else None
         detail = {

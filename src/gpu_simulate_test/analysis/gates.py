@@ -28,6 +28,8 @@ NAMES = (  # every gate, in the order in which they are listed
     "requests in a batch",
     "tokens in a batch",
     "GPUs",
+    "prefix caching",
+    "asynchronous scheduling",
     "preemptions",
     "simulated loop",
     "profile",

@@ -14,7 +14,9 @@ def compared(real: Run, sim: Run, findings: Sequence[Finding]) -> list[dict[str,
     of_real = _identity(real, {one.name: one.real for one in findings})
     of_sim = _identity(sim, {one.name: one.sim for one in findings})
     of_real["Engine"] = look_up(real.meta, "engine.name", "backend", "params.backend.name")
-    of_sim["Engine"] = " ".join(filter(None, ["Vidur", look_up(sim.meta, "env.versions.vidur")]))
+    ours = look_up(sim.meta, "settings.scheduler") == "vllm_v1"
+    named = ["our core, vLLM's rules"] if ours else ["Vidur", look_up(sim.meta, "env.versions.vidur")]
+    of_sim["Engine"] = " ".join(filter(None, named))
     of_real["Scheduler"] = look_up(real.meta, "engine.details.scheduler")
     of_sim["Scheduler"] = look_up(sim.meta, "settings.scheduler", "params.vidur.scheduler.name")
     of_real["Predictor"] = "none, measured"

@@ -43,6 +43,7 @@ class Totals:
     num_tokens: int
     num_iterations: int
     num_preemptions: int
+    num_cached_tokens: int
     outside: float
     latencies: Floats
 
@@ -61,6 +62,7 @@ def write_simulation(folder: Path, workload: Workload, line: Timeline, cover: Co
         num_tokens,
         line.num_iterations,
         int(requests["num_preemptions"].sum()),
+        int(requests["num_cached_tokens"].sum()),
         sum(outside) / took,
         latency_percentiles(requests, token_gaps(line)),
     )

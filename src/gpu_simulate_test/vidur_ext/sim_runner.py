@@ -272,7 +272,7 @@ def _summary(
     return [
         f"# Simulated run {run_id}",
         "",
-        f"- Vidur, {settings.scheduler} scheduler, predictor {config.vidur.predictor.name}",
+        f"- {settings.scheduler} scheduler, predictor {config.vidur.predictor.name}",
         f"- loop: {loop.described()}",
         f"- {config.model.id} on {config.hardware.name}{settings.split()}",
         f"- limits {'of the real run ' + real.path.name if real else 'from the config'}: "
@@ -282,4 +282,5 @@ def _summary(
         f"- engine time outside the profiled range: {totals.outside:.1%}",
         f"- times scaled by {speed:.3f}, the machine's slowness during the real run against the profile's",
         f"- preemptions: {totals.num_preemptions}",
+        f"- prompt tokens found in the KV cache: {totals.num_cached_tokens}",
     ]

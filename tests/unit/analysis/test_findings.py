@@ -93,7 +93,8 @@ def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     listed = [name.strip() for row in rows for name in row.split(",") if not row.startswith("---")]
     assert listed == list(NAMES)
     of_profile = {"profile_mismatch": [], "profile_sources": {"decoding": {"measured": 0.5, "interpolated": 0.0}}}
-    split = {"settings": {"limits": {"data_parallel": 2}}}
-    of_sim = split | {"loop": {"name": "core", "checked": 1, "difference": None}, **of_profile}
-    real, sim = pair(tmp_path, {"arrivals_recorded": False}, of_sim)
+    switches = {"enable_prefix_caching": True, "async_scheduling": False}
+    of_sim = {"loop": {"name": "core", "checked": 1, "difference": None}, **of_profile}
+    of_sim["settings"] = {"limits": switches | {"data_parallel": 2}}
+    real, sim = pair(tmp_path, {"arrivals_recorded": False, "engine": {"limits": switches}}, of_sim)
     assert assess([real], sim).gates["gate"].tolist() == list(NAMES), "and a comparison can have all of them"

@@ -156,6 +156,12 @@ def test_equal_runs_pass_every_gate_but_that_of_one_repeat(tmp_path: Path) -> No
         ("KV blocks", "flagged", {}, {"settings": SETTINGS | {"num_blocks": 32}}),
         ("tokens in a batch", "flagged", {"engine": ENGINE | {"max_num_batched_tokens": 64}}, {}),
         ("KV block size", "flagged", {"engine": None}, {}),
+        (
+            "prefix caching",
+            "flagged",
+            {"engine": {"limits": ENGINE | {"enable_prefix_caching": True}}},
+            {"settings": {"limits": SETTINGS | {"enable_prefix_caching": False}}},
+        ),
         ("predictor", "flagged", {}, {"profile_held_out": {"median_error": -0.06, "total_error": 0.0}}),
         ("predictor", "flagged", {}, {"profile_held_out": None}),
         ("machine speed", "flagged", {"reference_ns": 110}, {}),
