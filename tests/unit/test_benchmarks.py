@@ -5,11 +5,13 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 import pytest
 
 import benchmarks
+from benchmarks import parallelism
 from benchmarks.__main__ import _HELPERS
 from benchmarks.table import HEADER, Row, line
 from benchmarks.timing import in_turn, measured
@@ -30,6 +32,23 @@ def test_a_row_says_whether_its_target_was_met(row: Row, ratio: str, target: str
     cells = [cell.strip() for cell in line(row).strip("|").split("|")]
     assert cells[:4] == ["a", "1 s", ratio, target]
     assert line(row).count("|") == HEADER.splitlines()[0].count("|")
+
+
+def test_a_split_that_gains_too_much_or_too_little_is_said() -> None:
+    small = parallelism.Case("a/b", "h100_sxm", False, 2, 1)
+    figures = parallelism.Figures(per_s=100.0, alone_ms=50.0, theirs_ms=50.0, cache=10**6, preemptions=0)
+    done = {small: figures, small._replace(fp8=True): figures}
+    for gain, number in ((1.7, None), (0.9, 0), (2.1, 1)):
+        found = replace(figures, per_s=100 * gain)
+        wanted = [] if number is None else [parallelism.CHECKS[number]]
+        assert list(parallelism.broken(small._replace(tensor=4), found, done)) == wanted
+    slower = replace(figures, per_s=99.0, alone_ms=52.0)
+    assert list(parallelism.broken(small._replace(fp8=True), slower, done)) == [
+        parallelism.CHECKS[2],
+        parallelism.CHECKS[5],
+    ]
+    sooner = replace(figures, alone_ms=49.0)
+    assert list(parallelism.broken(small._replace(stages=2), sooner, done)) == [*parallelism.CHECKS[3:5]]
 
 
 def test_every_benchmark_gives_rows() -> None:
