@@ -81,7 +81,7 @@ def rows(scale: Scale) -> Iterator[Row]:
         for name, deployment in _DEPLOYMENTS.items():
             for load in loads:
                 pairs.append(_pair(Path(scratch), name, load, deployment))
-                yield Row(pairs[-1].name, _told(pairs[-1]))
+                yield Row(pairs[-1].name, told(pairs[-1]))
     for metric, level, at_most in (("e2e", 50, 4), ("e2e", 99, 7), ("tpot", 50, 4), ("tpot", 99, 7), ("ttft", 50, 25)):
         errors = [100 * abs(pair.error(metric, level)) for pair in pairs]
         figure = f"median {np.median(errors):.1f} %, largest {max(errors):.1f} %"
@@ -94,7 +94,8 @@ def rows(scale: Scale) -> Iterator[Row]:
         yield Row(what, figure, ratio=float(np.median(errors)), at_most=8)
 
 
-def _told(pair: Pair) -> str:
+def told(pair: Pair) -> str:
+    """Errors at P50, P90 and P99."""
     return "; ".join(
         f"{metric.upper()} {', '.join(f'{100 * pair.error(metric, level):+.1f}' for level in _LEVELS)} %"
         for metric in _METRICS
@@ -123,14 +124,15 @@ def _pair(scratch: Path, name: str, load: str, deployment: _Deployment) -> Pair:
         f"limits.num_blocks={deployment.num_blocks}",
         f"limits.tensor_parallel={deployment.gpus}",
     ]
-    _run("workload_spec", *settings)
-    real = _run("real_bench", *settings)
-    _run("vidur_profile", *settings)
-    sim = _run("vidur_sim", *settings, f"real_run_dir={real}")
-    return Pair(f"{name}-{load}", _latencies(real), _latencies(sim))
+    run_command("workload_spec", *settings)
+    real = run_command("real_bench", *settings)
+    run_command("vidur_profile", *settings)
+    sim = run_command("vidur_sim", *settings, f"real_run_dir={real}")
+    return Pair(f"{name}-{load}", latencies(real), latencies(sim))
 
 
-def _run(stage: str, *settings: str) -> Path:
+def run_command(stage: str, *settings: str) -> Path:
+    """Run a stage as a user does; returns its run directory."""
     command = [sys.executable, "-m", f"gpu_simulate_test.cli.{stage}", *settings]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -138,7 +140,8 @@ def _run(stage: str, *settings: str) -> Path:
     return Path(done.stdout.splitlines()[-1])
 
 
-def _latencies(run: Path) -> dict[str, np.ndarray]:
+def latencies(run: Path) -> dict[str, np.ndarray]:
+    """Latencies of the requests that completed, ms, by metric."""
     requests = pd.read_csv(run / "request_metrics.csv")
     requests = requests[requests["status"] == "ok"]
     ttft, e2e = (
