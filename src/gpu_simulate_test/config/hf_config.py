@@ -9,6 +9,9 @@ from typing import Any
 
 from gpu_simulate_test.errors import ConfigError
 
+DENSE = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+"""Architectures whose config our settings say in full, and transformers' classes of them."""
+
 # A setting of ours: what the file calls it, the first of them that it has; and what it is where it has none.
 _KEYS: dict[str, tuple[tuple[str, ...], Any]] = {
     "architecture": (("model_type",), None),

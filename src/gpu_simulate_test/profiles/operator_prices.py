@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from gpu_simulate_test.config.hf_config import config_file
+from gpu_simulate_test.config.hf_config import DENSE, config_file
 from gpu_simulate_test.config.schema import EngineLimits, ModelConfig, OperatorDbProfile, VidurProfileConfig
 from gpu_simulate_test.errors import ConfigError, MachineError
 
@@ -20,7 +20,6 @@ Operator = dict[str, Any]
 """One of theirs: its kind, and what that depends on."""
 _MEMORY = 0.9  # share of a GPU's that vLLM and SGLang take unless told otherwise
 _SAME_SHAPES = {"MistralForCausalLM": "LlamaForCausalLM"}
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}  # of our own presets
 
 
 class OperatorDatabase:
@@ -188,8 +187,8 @@ def model_folder(model: ModelConfig) -> Iterator[Path]:
     """A folder with the model's config.json, its own where there is one, in the dimensions of the settings."""
     with tempfile.TemporaryDirectory(prefix="gsim-model-") as scratch:
         folder = Path(scratch)
-        said: dict[str, Any] = {"architectures": [_CLASSES.get(model.architecture, model.architecture)]}
-        with suppress(ConfigError) if model.config is None and model.architecture in _CLASSES else nullcontext():
+        said: dict[str, Any] = {"architectures": [DENSE.get(model.architecture, model.architecture)]}
+        with suppress(ConfigError) if model.config is None and model.architecture in DENSE else nullcontext():
             path = config_file(model.config, model.id)
             said = json.loads(path.read_text(encoding="utf-8"))
             beside = path.with_name(path.name.replace("config.json", "hf_quant_config.json"))

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from gpu_simulate_test.config.hf_config import DENSE
 from gpu_simulate_test.config.schema import HardwareConfig, ModelConfig
 from gpu_simulate_test.errors import ConfigError, MachineError
 from gpu_simulate_test.io.files import read_json
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
-_CLASSES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 
 
 def prepare_device(hardware: HardwareConfig) -> None:
@@ -58,7 +58,9 @@ def model_folder(model: ModelConfig) -> Path:
     ConfigError
         They are another model's.
     """
-    folder = Path(model.path or "")
+    if model.path is None:
+        raise ConfigError(f"model.path is missing: name the folder of {model.id}, or use model.weights=dummy")
+    folder = Path(model.path)
     if not (folder / "config.json").is_file():
         raise MachineError(
             f"model files of {model.id} are missing: {folder}; run the bootstrap script under models/, "
@@ -71,10 +73,18 @@ def model_folder(model: ModelConfig) -> Path:
 
 
 def dummy_config(model: ModelConfig) -> Any:
-    """A config with our dimensions, as transformers has it, for random weights."""
+    """A config with our dimensions, as transformers has it, for random weights.
+
+    Raises
+    ------
+    ConfigError
+        Our settings do not say all of such a model.
+    """
+    if model.architecture not in DENSE:
+        raise ConfigError(f"model.weights=dummy is for {' and '.join(DENSE)}, not for {model.architecture}")
     return AutoConfig.for_model(
         model.architecture,
-        architectures=[_CLASSES[model.architecture]],
+        architectures=[DENSE[model.architecture]],
         vocab_size=model.vocab_size,
         hidden_size=model.hidden_size,
         intermediate_size=model.intermediate_size,
