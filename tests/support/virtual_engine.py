@@ -72,6 +72,8 @@ class VirtualEngine:
     stop_early: dict[int, int] = field(default_factory=dict)
     block_size: int = 16
     num_blocks: int = 4096
+    enable_prefix_caching: bool = False
+    done: list[int | str] = field(default_factory=list)  # ids of requests submitted, and "forget"
     running: list[_Running] = field(default_factory=list)
     waiting: list[_Running] = field(default_factory=list)
 
@@ -83,6 +85,7 @@ class VirtualEngine:
                 max_num_batched_tokens=self.max_num_batched_tokens,
                 block_size=self.block_size,
                 num_blocks=self.num_blocks,
+                enable_prefix_caching=self.enable_prefix_caching,
                 dtype="float32",
             ),
             4096,
@@ -92,10 +95,12 @@ class VirtualEngine:
     def submit(self, request: EngineRequest) -> None:
         if request.request_id in self.refuse:
             raise ValueError("refused by the engine")
+        self.done.append(request.request_id)
         self.waiting.append(_Running(request))
 
     def forget(self) -> None:
-        pass
+        assert not self.has_unfinished()
+        self.done.append("forget")
 
     def has_unfinished(self) -> bool:
         return bool(self.running or self.waiting)

@@ -52,6 +52,7 @@ class Scheduler:
         config.scheduler_config.max_num_seqs = limits.max_num_seqs
         config.scheduler_config.max_num_batched_tokens = limits.max_num_batched_tokens
         config.scheduler_config.scheduler_reserve_full_isl = limits.reserve_whole_prompt
+        config.scheduler_config.watermark = limits.watermark
         config.scheduler_config.async_scheduling = limits.async_scheduling
         config.cache_config.block_size = limits.block_size
         config.cache_config.num_gpu_blocks = limits.num_blocks + 1  # it keeps one for itself

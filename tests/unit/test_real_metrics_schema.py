@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, read_table, write_table
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
 from gpu_simulate_test.real_bench.metrics import Metrics, build_metrics
 from gpu_simulate_test.real_bench.replay import replay, warm_up
+from gpu_simulate_test.real_bench.stage import _measure
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 12)), min_size=1, max_size=12)
@@ -107,6 +110,19 @@ def test_an_early_stop_is_recorded_as_the_tokens_made() -> None:
     assert metrics.requests["num_decode_tokens"].tolist() == [8, 8]
     assert metrics.requests["num_decode_tokens_actual"].tolist() == [8, 3]
     assert metrics.tokens.groupby("request_id").size().tolist() == [8, 3]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_run_begins_with_an_empty_cache_and_nothing_but_itself_is_found_there(keeps: bool) -> None:
+    clock = VirtualClock()
+    engine = VirtualEngine(clock, enable_prefix_caching=keeps)
+    lengths = [(30, 3000), (30, 3)]
+    workload = workload_of(lengths, [0, 10**12])  # with time for a reference burst between the two
+    _measure(engine, requests_of(lengths), workload, clock, ReferenceBursts(), "")
+    begin, end = engine.done.index(0), engine.done.index(1)
+    assert engine.done[begin - 1] == "forget"
+    assert ("forget" in engine.done[begin:end]) == (not keeps)
+    assert engine.done[-1] != 1, "bursts afterwards"
 
 
 def test_warm_up_leaves_no_trace() -> None:

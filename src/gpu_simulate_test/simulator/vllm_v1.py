@@ -31,6 +31,7 @@ class VllmScheduler:
     def __init__(self, limits: EngineLimits, prefixes: Keys[Keys[int]] | None = None) -> None:
         self._limits = limits
         self._seats = min(limits.max_num_seqs, limits.max_num_batched_tokens)
+        self._watermark = int(limits.watermark * (limits.num_blocks + 1))  # of the block it keeps for itself, too
         self._prefixes = prefixes if limits.enable_prefix_caching else None
         self._cache = BlockCache(limits)
         self._waiting: deque[Sequence] = deque()
@@ -114,7 +115,7 @@ class VllmScheduler:
             processed = found.blocks * size
             tokens = min(one.prefill - processed, budget)
             whole = one.prefill if self._limits.reserve_whole_prompt else processed + tokens
-            spare = self._limits.watermark_blocks if self._running else 0
+            spare = self._watermark if self._running else 0
             if cache.lacking(found, whole) + spare > cache.free:
                 return
             self._waiting.popleft()

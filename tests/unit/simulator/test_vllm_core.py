@@ -61,6 +61,7 @@ def workloads(draw: st.DrawFn) -> Asked:
         enable_prefix_caching=draw(st.booleans()),
         reserve_whole_prompt=draw(st.booleans()),
         async_scheduling=draw(st.booleans()),
+        watermark=draw(st.sampled_from([0.0, 0.0, 0.01, 0.2])),
     )
     return Asked(limits, requests, prefixes)
 
