@@ -37,7 +37,8 @@ class EngineLimits(Settings):
     )
     reserve_whole_prompt: bool = Field(
         default=True,
-        description="vllm_v1: a prompt is admitted where all of it fits into the free KV blocks; false: its first part",
+        description="vllm_v1: a prompt is admitted where all of it fits into the free KV blocks; false: its first "
+        "part, vLLM's rule before 0.19",
     )
     async_scheduling: bool = Field(
         default=False,

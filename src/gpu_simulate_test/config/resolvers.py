@@ -20,12 +20,24 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("gsim.settings", _settings, replace=True)
     OmegaConf.register_new_resolver("gsim.hf", hf_setting, replace=True)
     OmegaConf.register_new_resolver("gsim.schedules_ahead", _schedules_ahead, replace=True)
+    OmegaConf.register_new_resolver("gsim.reserves_whole_prompt", _reserves_whole_prompt, replace=True)
 
 
 def _schedules_ahead(engine: str | None, version: str | None, device: str) -> bool:
     """Whether an engine schedules a step ahead by default: vLLM on GPUs since 0.14 (its release notes)."""
+    found = _version(version)
+    return engine == "vllm" and device == "cuda" and found is not None and found >= (0, 14)
+
+
+def _reserves_whole_prompt(engine: str | None, version: str | None) -> bool:
+    """Whether an engine admits a prompt only where all of it fits: vLLM since 0.19; before, its first part."""
+    found = _version(version)
+    return engine != "vllm" or found is None or found >= (0, 19)
+
+
+def _version(version: str | None) -> tuple[int, int] | None:
     found = re.match(r"(\d+)\.(\d+)", version or "")
-    return engine == "vllm" and device == "cuda" and found is not None and (int(found[1]), int(found[2])) >= (0, 14)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _settings(stage: str, *, _root_: DictConfig) -> str:

@@ -1,4 +1,4 @@
-"""Whether a recorded engine scheduled a step ahead follows from its version."""
+"""Whether a recorded engine scheduled a step ahead, and whom it admitted, follows from its version."""
 
 import pytest
 
@@ -24,6 +24,15 @@ def test_vllm_on_gpus_does_since_0_14(engine: str, version: str, hardware: str, 
     said = (f"backend.engine={engine}", f"backend.engine_version={version}")
     config = typed_config("vidur_sim", "backend=recorded", f"hardware={hardware}", *LIMITS, *said)
     assert config.limits.async_scheduling is ahead
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "whole"),
+    [("vllm", "0.19.0", True), ("vllm", "0.18.1", False), ("vllm", "null", True), ("sglang", "0.5.0", True)],
+)
+def test_vllm_admits_prompts_as_a_whole_since_0_19(engine: str, version: str, whole: bool) -> None:
+    said = (f"backend.engine={engine}", f"backend.engine_version={version}")
+    assert typed_config("vidur_sim", "backend=recorded", *LIMITS, *said).limits.reserve_whole_prompt is whole
 
 
 def test_what_the_user_says_stands() -> None:
