@@ -39,7 +39,7 @@ NAMES = (  # every gate, in the order in which they are listed
     "repeats",
     "machine speed",
 )
-_SPLIT = ("tensor", "pipeline", "data")
+_SPLIT = {"TP": "tensor_parallel", "PP": "pipeline_parallel", "DP": "data_parallel"}
 _MAX_FAILED = 0.05
 _MAX_LAG = 0.05  # of the median TTFT
 _MAX_SPEED = 0.05
@@ -82,10 +82,10 @@ def _status(finding: Finding) -> str:
 def _split(real: Run, sim: Run) -> list[Finding]:
     """Over how many GPUs the model is split, and how often it is there; nothing where that is one everywhere."""
     of_real, of_sim = (
-        ", ".join(f"{way} {look_up(run.meta, f'{where}.limits.{way}_parallel') or 1}" for way in _SPLIT)
+        " ".join(f"{way} {look_up(run.meta, f'{where}.limits.{key}') or 1}" for way, key in _SPLIT.items())
         for run, where in ((real, "engine"), (sim, "settings"))
     )
-    if {of_real, of_sim} == {", ".join(f"{way} 1" for way in _SPLIT)}:
+    if {of_real, of_sim} == {" ".join(f"{way} 1" for way in _SPLIT)}:
         return []
     holds = of_real == of_sim
     return [
