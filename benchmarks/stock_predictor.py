@@ -37,7 +37,7 @@ def rows(scale: Scale) -> list[Row]:
     longest = int((requests["num_prefill_tokens"] + requests["num_decode_tokens"]).max())
     batch = Composition.of([ScheduledSeq(0, min(longest, settings.limits.max_num_batched_tokens), 0, True)])
 
-    ours = seconds(lambda: Predictors.from_profile(load_profile(config)).iterations.step_ns(batch, 0.0))
+    ours = seconds(lambda: Predictors.from_profile(load_profile(config)).model("iteration").step_ns(batch, 0.0))
     what = "first prediction from a fresh profile"
     if scale == "quick":
         return [Row(what, f"{ours:.3f} s")]

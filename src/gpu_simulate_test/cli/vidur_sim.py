@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
-from gpu_simulate_test.config.ids import file_sha256, stable_id
+from gpu_simulate_test.config.ids import stable_id
 from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
 
 
@@ -11,7 +11,6 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     """Simulate the workload that the settings name."""
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
-    from gpu_simulate_test.profiles.bundle import PROFILE_META
     from gpu_simulate_test.simulator.real_run import load_real_run
     from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 
@@ -23,7 +22,7 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
 
     identity = {
         "workload": workload.sha256,
-        "profile": file_sha256(profile.path / PROFILE_META),
+        "profile": profile.meta,
         "scheduler": config.vidur.scheduler.name,
         "predictor": config.vidur.predictor.name,
         "loop": config.vidur.loop.name,

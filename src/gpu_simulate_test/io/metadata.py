@@ -79,6 +79,7 @@ VIDUR = {
     ),
     "profile_held_out": Key("the profile's `held_out`"),
     "profile_sources": Key("the profile's `sources`, or null"),
+    "profile_source": Key("where a profile that was not measured here is from: its `source`, or null"),
     "real_run_dir": Key("the real run whose settings and output lengths were taken, or null"),
     "settings": Key(
         "`model_id`, `device`, `network_device`, `scheduler`, [`limits`](#limits), `num_blocks_estimated`: whether "

@@ -105,7 +105,8 @@ def write_bundle(path: Path, config: StageConfig, contents: Contents) -> dict[st
 class Profile:
     """A finished bundle: operator and kernel times in ms, iteration times in ns.
 
-    Kernels stand in for iterations. An engine whose operators cannot be called by themselves has no operator tables.
+    Kernels stand in for iterations; Vidur's own tables have neither. An engine whose operators cannot be called by
+    themselves has no operator tables.
     """
 
     path: Path

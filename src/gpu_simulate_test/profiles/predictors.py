@@ -12,7 +12,7 @@ from gpu_simulate_test.latency.iterations import fit_iterations
 from gpu_simulate_test.latency.kernels import KernelModel, pipeline
 from gpu_simulate_test.latency.model import LatencyModel, batches_of
 from gpu_simulate_test.latency.noise import Noise
-from gpu_simulate_test.latency.operators import OperatorModel
+from gpu_simulate_test.latency.operators import OperatorModel, operator_pipeline
 from gpu_simulate_test.profiles.bundle import Profile
 
 
@@ -22,18 +22,19 @@ class Predictors:
 
     Attributes
     ----------
-    operators : OperatorModel or None
-        None where the engine's operators cannot be called by themselves.
-    iterations : LatencyModel
-        Of whole iterations: fitted to measured ones, or the sum of kernels; with a pipeline, `Pipelined`.
+    operators : LatencyModel or None
+        None where the engine's operators cannot be called by themselves; with a pipeline, `Pipelined`.
+    iterations : LatencyModel or None
+        Of whole iterations: fitted to measured ones, or the sum of kernels; with a pipeline, `Pipelined`. None where
+        a profile has operators alone.
     noise : Noise or None
         How measured iterations scattered; None where none were measured.
     low, high : mapping of str to float
         By column of a composition.
     """
 
-    operators: OperatorModel | None
-    iterations: LatencyModel
+    operators: LatencyModel | None
+    iterations: LatencyModel | None
     noise: Noise | None
     low: Mapping[str, float]
     high: Mapping[str, float]
@@ -41,14 +42,18 @@ class Predictors:
     @classmethod
     def from_profile(cls, profile: Profile) -> "Predictors":
         """Fit on a loaded bundle; a fraction of a second."""
-        operators = None
+        layers, stages = int(profile.meta["num_layers"]), profile.meta.get("pipeline_parallel", 1)
+        operators, nothing = None, dict.fromkeys(COMPOSITION, 0)
         if profile.mlp is not None and profile.attention is not None:
-            operators = OperatorModel(profile.mlp, profile.attention, int(profile.meta["num_layers"]))
+            operators = OperatorModel(profile.mlp, profile.attention, layers)
+            if profile.kernels is None and profile.iteration is None:
+                high = operators.high()
+                whole = operator_pipeline(profile.mlp, profile.attention, layers, stages) if stages > 1 else operators
+                return cls(whole, None, None, nothing, high)
         if profile.kernels is not None:
-            layers, stages = int(profile.meta["num_layers"]), profile.meta.get("pipeline_parallel", 1)
             kernels = KernelModel(operators, profile.kernels, layers)
-            whole = kernels if stages == 1 else pipeline(profile.kernels, stages, layers)
-            return cls(operators, whole, None, dict.fromkeys(COMPOSITION, 0), kernels.high())
+            iterations = kernels if stages == 1 else pipeline(profile.kernels, stages, layers)
+            return cls(operators, iterations, None, nothing, kernels.high())
         assert profile.iteration is not None and profile.noise is not None  # a bundle has these or kernels
         return replace(cls.fit(operators, profile.iteration), noise=Noise(profile.noise))
 
@@ -64,9 +69,14 @@ class Predictors:
         Raises
         ------
         ArtifactError
-            The profile has no operator tables.
+            The profile has no operator tables, or nothing else.
         """
         if name == "iteration":
+            if self.iterations is None:
+                raise ArtifactError(
+                    "the profile has operators alone, no whole iterations and no kernels: vidur/predictor=iteration "
+                    "needs them; take operators_only or stock"
+                )
             return self.iterations
         if self.operators is None:
             raise ArtifactError(
@@ -81,4 +91,5 @@ class Predictors:
 
     def predict_table(self, points: pd.DataFrame) -> np.ndarray:
         """Predicted times, ns, of the rows of an iteration table, shape (n,)."""
-        return np.array([self.iterations.step_ns(batch, 0.0) for batch in batches_of(points)])
+        model = self.model("iteration")
+        return np.array([model.step_ns(batch, 0.0) for batch in batches_of(points)])

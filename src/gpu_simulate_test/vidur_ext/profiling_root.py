@@ -7,6 +7,7 @@ from typing import Any
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.profile_tables import MLP
 from gpu_simulate_test.profiles.bundle import (
     IDENTITY,
     OF_LIMITS,
@@ -17,7 +18,9 @@ from gpu_simulate_test.profiles.bundle import (
     read_bundle,
     served,
 )
+from gpu_simulate_test.profiles.vidur_tables import are_vidurs, read_vidur_tables, with_collectives
 
+_OF_PROFILES = (PROFILE_META, f"data/profiling/compute/**/{MLP.filename}")  # ours, and Vidur's own
 _OLDER = {"tensor_parallel": 1, "pipeline_parallel": 1}  # of profiles that do not say it; others are then not checked
 
 
@@ -36,7 +39,7 @@ def check_owner(root: Path, config: StageConfig) -> None:
 
 
 def load_profile(config: StageConfig, limits: EngineLimits | None = None) -> Profile:
-    """Read the bundle that the settings name and check that it is theirs.
+    """Read the bundle, or Vidur's own tables, that the settings name and check that it is theirs.
 
     Parameters
     ----------
@@ -46,27 +49,28 @@ def load_profile(config: StageConfig, limits: EngineLimits | None = None) -> Pro
     Raises
     ------
     ArtifactError
-        Missing, incomplete, malformed, or of another model, device, data type or parallelism.
+        Missing, incomplete, malformed, or of another model, device, data type or parallelism, or without the
+        collectives that parallelism needs.
     """
     root = Path(config.vidur.profiling.root)
-    wanted = identity(config)
-    if limits is not None:
-        wanted |= {key: getattr(limits, key) for key in OF_LIMITS}
+    limits = limits or config.limits
+    wanted = identity(config) | {key: getattr(limits, key) for key in OF_LIMITS}
     path = bundle_dir(root, wanted["device"], wanted["model_id"])
     if not path.is_dir():
-        others = sorted(str(meta.parent.relative_to(root)) for meta in root.glob(f"**/{PROFILE_META}"))
+        others = sorted({str(one.parent.relative_to(root)) for name in _OF_PROFILES for one in root.glob(f"**/{name}")})
         found = f" (it holds {', '.join(others)})" if others else ""
         raise ArtifactError(
             f"no profile of {wanted['model_id']} on {wanted['device']}: {root}{found}; run vidur-profile first"
         )
-    profile = read_bundle(path)
+    profile = read_vidur_tables(path, wanted["device"], config.model, limits) if are_vidurs(path) else read_bundle(path)
     for key in IDENTITY:
         if profile.meta.get(key, _OLDER.get(key, wanted[key])) != wanted[key]:
             raise ArtifactError(
                 f"profile of another {key}: {path}: it has {profile.meta.get(key, 1)}, the settings say {wanted[key]}; "
                 "run vidur-profile for these settings"
             )
-    return profile
+    network = root / "data" / "profiling" / "network" / config.hardware.vidur_network_device
+    return with_collectives(profile, network, config.model.hidden_size)
 
 
 def profile_mismatch(

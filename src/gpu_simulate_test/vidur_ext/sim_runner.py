@@ -172,6 +172,8 @@ def vidur_sim(
     mismatch = profile_mismatch(config, profile, real.meta if real else None)
     for one in mismatch:
         lines.append(f"- profile of another {one['what']}: measured with {one['profile']}, this is {one['settings']}")
+    if "source" in profile.meta:
+        lines.append(f"- profile: {profile.meta['source']}")
     if settings.num_blocks_estimated:
         lines.append("- KV blocks: an estimate of the operator database's memory model")
     if "sources" in profile.meta:
@@ -189,6 +191,7 @@ def vidur_sim(
         profile_mismatch=mismatch,
         profile_held_out=profile.meta.get("held_out"),
         profile_sources=profile.meta.get("sources"),
+        profile_source=profile.meta.get("source"),
         real_run_dir=str(real.path.absolute()) if real else None,
         settings=settings.record(),
         predictor=config.vidur.predictor.name,

@@ -2,24 +2,28 @@
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pandas as pd
 from tqdm import tqdm
 from vidur.config.config import CacheConfig, RandomForrestExecutionTimePredictorConfig, ReplicaConfig
 from vidur.entities.batch import Batch
 from vidur.execution_time_predictor.random_forrest_execution_time_predictor import RandomForrestExecutionTimePredictor
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.profile_tables import ATTENTION, MLP
 from gpu_simulate_test.io.tables import write_table
-from gpu_simulate_test.latency.operators import COMPUTE_OPS
+from gpu_simulate_test.latency.operators import ALL_REDUCES, COMPUTE_OPS, times_of
 from gpu_simulate_test.profiles.bundle import Profile
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, cache_config, replica_config
 
 log = logging.getLogger(__name__)
 
-_NUM_FORESTS = len(COMPUTE_OPS) + 3  # prefill and decode attention, KV-cache save
+_NUM_FORESTS = len(COMPUTE_OPS) + 3  # prefill and decode attention, KV-cache save; all-reduce, with several GPUs
+_ALL_REDUCE = "all_reduce.csv"
 _KV_STEP, _CHUNK_STEP = 256, 32  # what Vidur rounds contexts and prefill chunks up to
 
 
@@ -38,16 +42,13 @@ class StockPredictor(RandomForrestExecutionTimePredictor):
     ) -> None:
         self._tables = tables
         self._seen: Any = None
-        with tqdm(total=_NUM_FORESTS, desc="vidur-sim training", unit="operator") as self._bar:
+        forests = _NUM_FORESTS + (replica.tensor_parallel_size > 1)
+        with tqdm(total=forests, desc="vidur-sim training", unit="operator") as self._bar:
             super().__init__(predictor_config, replica, cache)
 
     def _get_input_files(self) -> tuple[str, str, str, str]:
-        return (
-            str(self._tables / MLP.filename),
-            str(self._tables / ATTENTION.filename),
-            "",
-            "",
-        )  # one device: no network tables
+        names = (MLP.filename, ATTENTION.filename, _ALL_REDUCE, "")  # one stage: nothing is sent to a next one
+        return cast(tuple[str, str, str, str], tuple(str(self._tables / name) for name in names))
 
     def _load_predictions_from_hf(self) -> Any:
         return self._predict_from_models(self._train_models())  # what Vidur does when the hub has none
@@ -102,15 +103,25 @@ def train_stock(profile: Profile, settings: SimSettings, longest: int, **grid: A
         Tokens of the longest request, prompt and output.
     **grid
         Fields of Vidur's predictor config, over its defaults.
+
+    Raises
+    ------
+    ConfigError
+        There is a pipeline.
     """
+    if settings.limits.pipeline_parallel > 1:
+        raise ConfigError(
+            f"limits.pipeline_parallel={settings.limits.pipeline_parallel}: vidur/predictor=stock is trained on one "
+            "stage; take operators_only"
+        )
     logging.getLogger("vidur").setLevel(logging.WARNING)  # it logs to stdout
     log.info("training Vidur's random forests on %s: this takes minutes", profile.path)
     limits = settings.limits
     # Orca puts whole prompts together, whatever the token budget.
     tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs * (longest if settings.scheduler == "orca" else 1))
-    replica = replica_config(settings)
+    replica = replace(replica_config(settings), tensor_parallel_size=limits.tensor_parallel)
     with tempfile.TemporaryDirectory(prefix="gsim-stock-") as scratch:  # it stores models even with no_cache
-        _write_tables(profile, replica.model_config, limits.block_size, Path(scratch))
+        _write_tables(profile, replica, limits.block_size, Path(scratch))
         config = RandomForrestExecutionTimePredictorConfig(
             no_cache=True,
             cache_dir=scratch,
@@ -123,12 +134,13 @@ def train_stock(profile: Profile, settings: SimSettings, longest: int, **grid: A
         return StockPredictor(Path(scratch), config, replica, cache_config(settings))
 
 
-def _write_tables(profile: Profile, model: Any, block_size: int, path: Path) -> None:
+def _write_tables(profile: Profile, replica: ReplicaConfig, block_size: int, path: Path) -> None:
     """Copy the tables, and say in the columns that Vidur selects by what the profile's identity says.
 
     A profile that was recorded elsewhere has no such columns.
     """
-    both = {"n_embd": model.embedding_dim, "n_kv_head": model.num_kv_heads, "num_tensor_parallel_workers": 1}
+    model, degree = replica.model_config, replica.tensor_parallel_size
+    both = {"n_embd": model.embedding_dim, "n_kv_head": model.num_kv_heads, "num_tensor_parallel_workers": degree}
     of_mlp = {
         "n_head": model.num_q_heads,
         "n_expanded_embd": model.mlp_hidden_dim,
@@ -139,6 +151,10 @@ def _write_tables(profile: Profile, model: Any, block_size: int, path: Path) -> 
     assert profile.mlp is not None and profile.attention is not None
     write_table(path, MLP, profile.mlp.assign(**both, **of_mlp))
     write_table(path, ATTENTION, profile.attention.assign(**both, **of_attention))
+    if degree > 1:  # Vidur takes one for each half of a layer
+        sizes = {"size": profile.mlp["num_tokens"] * 2 * model.embedding_dim, "num_workers": degree}
+        times = {"devices_per_node": degree, times_of("all_reduce"): profile.mlp[times_of(ALL_REDUCES)] / 2}
+        pd.DataFrame({**sizes, **times, "collective": "all_reduce"}).to_csv(path / _ALL_REDUCE, index=False)
 
 
 def _rounded_up(value: int, step: int) -> int:
