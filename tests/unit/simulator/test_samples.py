@@ -1,6 +1,7 @@
 """Simulations with noise are the same in this process and in several, and leave none behind."""
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,14 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.csv"))}
 
 
-def test_in_two_processes_they_are_what_they_are_in_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_in_two_processes_they_are_what_they_are_in_one(tmp_path: Path, replicas: int) -> None:
     told: list[int] = []
+    limits = LIMITS.model_copy(update={"data_parallel": replicas})
+    core = replace(CORE, limits=limits, router="least_outstanding")
 
-    here = samples(tmp_path / "here", 3).here(CORE.run, lambda _count: None)
-    apart = samples(tmp_path / "apart", 3).apart(CORE, 2, told.append)
+    here = samples(tmp_path / "here", 3).here(core.run, lambda _count: None)
+    apart = samples(tmp_path / "apart", 3).apart(core, 2, told.append)
     assert np.array_equal(here, apart)
     assert files(tmp_path / "here") == files(tmp_path / "apart")
     assert len({content for name, content in files(tmp_path / "here").items() if "request" in name}) == 3

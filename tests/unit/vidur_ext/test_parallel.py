@@ -22,7 +22,8 @@ from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.sim_runner import check_limits
 from gpu_simulate_test.vidur_ext.simulation import Loop, simulate
-from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, replica_config
+from gpu_simulate_test.vidur_ext.vidur_predictor import GsimExecutionTimePredictor, GsimExecutionTimePredictorConfig
 from tests.support.configs import typed_config
 from tests.support.latency import Costs
 from tests.support.virtual_engine import affine_cost
@@ -153,6 +154,15 @@ def test_a_pipeline_that_cannot_be_is_refused(stages: int, scheduler: str, said:
     workload = Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, np.zeros(1, dtype=np.int64))
     with pytest.raises(ConfigError, match=said):
         check_limits(workload, settings_of(stages, scheduler, max_num_seqs=2))
+
+
+def test_vidurs_own_command_line_takes_a_profile_for_the_split_that_it_is_of() -> None:
+    root = Path(__file__).parents[2] / "data" / "cpu-qwen3-tiny" / "profile"
+    asked = GsimExecutionTimePredictorConfig(profiling_root=str(root))
+    one, two = (replica_config(settings_of(stages)) for stages in (1, 2))
+    GsimExecutionTimePredictor(asked, one, None)
+    with pytest.raises(ConfigError, match="num_pipeline_stages=2: the profile is of 1: "):
+        GsimExecutionTimePredictor(asked, two, None)
 
 
 def test_layers_that_are_not_alike_are_not_shared_out() -> None:
