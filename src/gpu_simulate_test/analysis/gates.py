@@ -31,6 +31,7 @@ NAMES = (  # every gate, in the order in which they are listed
     "prefix caching",
     "asynchronous scheduling",
     "preemptions",
+    "cached tokens",
     "simulated loop",
     "profile",
     "measured share",
@@ -43,6 +44,7 @@ _SPLIT = {"TP": "tensor_parallel", "PP": "pipeline_parallel", "DP": "data_parall
 _MAX_FAILED = 0.05
 _MAX_LAG = 0.05  # of the median TTFT
 _MAX_SPEED = 0.05
+_MAX_CACHED = 0.05
 
 
 def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.DataFrame:
@@ -68,6 +70,7 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
         _failures([*repeats, sim]),
         _dispatch_lag(comparison, repeats),
         _preemptions(repeats, sim),
+        *_cached_tokens(repeats, sim),
         _repeats(comparison),
         _machine_speed(repeats, sim),
     ]
@@ -162,6 +165,20 @@ def _preemptions(repeats: Sequence[Run], sim: Run) -> Finding:
         return Finding(name, True, "0", detail="in both runs")
     detail = "real, simulated; what is computed again differs between engines"
     return Finding(name, False, f"{short(real)}, {count(simulated)}", detail=detail)
+
+
+def _cached_tokens(repeats: Sequence[Run], sim: Run) -> list[Finding]:
+    """Prompt tokens that were found in the KV cache; nothing where there are none or a run does not record them."""
+    column = "num_cached_tokens"
+    if not all(column in run.requests and run.requests[column].notna().any() for run in (*repeats, sim)):
+        return []
+    real = float(np.mean([run.requests[column].sum() for run in repeats]))
+    simulated = int(sim.requests[column].sum())
+    if simulated == real == 0:
+        return []
+    detail = f"prompt tokens found in the KV cache; flagged when more than {percent(_MAX_CACHED)} apart"
+    holds = abs(simulated - real) <= _MAX_CACHED * real
+    return [Finding("cached tokens", holds, count(round(real)), count(simulated), detail)]
 
 
 def _repeats(comparison: Comparison) -> Finding:

@@ -82,6 +82,17 @@ def test_runs_without_a_common_request_have_nothing_that_differs(tmp_path: Path)
     assert len(pairing.common) == len(pairing.paired) == 0
 
 
+@pytest.mark.parametrize(("found", "status"), [(1000, "passed"), (960, "passed"), (940, "flagged"), (0, "flagged")])
+def test_a_cache_in_which_prompts_find_less_than_in_the_real_one_is_flagged(
+    tmp_path: Path, found: int, status: str
+) -> None:
+    real, sim = pair(tmp_path, {}, {})
+    assert "cached tokens" not in assess([real], sim).gates["gate"].tolist(), "not recorded"
+    real.requests["num_cached_tokens"], sim.requests["num_cached_tokens"] = 1000, found
+    gates = assess([real], sim).gates.set_index("gate")
+    assert gates.loc["cached tokens", "status"] == status
+
+
 def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     after = (
         CONTRACT.read_text(encoding="utf-8")
@@ -97,4 +108,6 @@ def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     of_sim = {"loop": {"name": "core", "checked": 1, "difference": None}, **of_profile}
     of_sim["settings"] = {"limits": switches | {"data_parallel": 2}}
     real, sim = pair(tmp_path, {"arrivals_recorded": False, "engine": {"limits": switches}}, of_sim)
+    for run in (real, sim):
+        run.requests["num_cached_tokens"] = 8
     assert assess([real], sim).gates["gate"].tolist() == list(NAMES), "and a comparison can have all of them"
