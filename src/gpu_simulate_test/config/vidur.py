@@ -17,7 +17,10 @@ class LlmServingSimProfile(Settings):
     """Kernel tables that LLMServingSim's profiler wrote."""
 
     source: Literal["llmservingsim"] = Field(description="where a profile comes from")
-    folder: str | None = Field(default=None, description="llmservingsim: the folder of kernel tables")
+    folder: str | None = Field(
+        default=None,
+        description="llmservingsim: the folder of kernel tables, or of one `tp<N>` for each tensor-parallel degree",
+    )
 
 
 class OperatorDbProfile(Settings):

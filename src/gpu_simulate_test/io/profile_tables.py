@@ -24,7 +24,8 @@ MLP = Table(
     "mlp",
     "Vidur's columns. The operators are `input_layernorm`, `attn_pre_proj` (with the query and key norms), "
     "`attn_rope`, `attn_post_proj`, `post_attention_layernorm`, `mlp_up_proj` (gate and up), `mlp_act`, "
-    "`mlp_down_proj`, `add` (both additions of a block). A recorded profile has `num_tokens` and medians only.",
+    "`mlp_down_proj`, `add` (both additions of a block); of several GPUs `all_reduces` (both of a layer). A recorded "
+    "profile has `num_tokens` and medians only.",
     "vidur-profile",
     pa.schema(
         [
@@ -112,8 +113,8 @@ NOISE = Table(
 KERNELS = {
     "per_token": Table(
         "kernels_per_token",
-        "What runs by the tokens in the batch: embedding, last norm; of an operator database, all but attention and LM "
-        "head.",
+        "What runs by the tokens in the batch: embedding, last norm; of an operator database and of a mixture of "
+        "experts, all but attention and LM head.",
         "vidur-profile",
         pa.schema([_OP, column("num_tokens", INT, "tokens in the batch"), _MEDIAN, _CALLS, _SOURCE]),
         optional=frozenset({"calls", "source"}),
