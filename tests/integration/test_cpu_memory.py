@@ -15,7 +15,7 @@ if sys.argv[1] == "prepared":
 
 def churn():
     for _ in range(4):
-        buffers = [torch.ones(5_000_000) for _ in range(3)]
+        buffers = [torch.ones(10_000_000) for _ in range(3)]  # above 32 MiB malloc always asks the system
 
 for _ in range(3):  # until the heap is as large as it gets
     churn()

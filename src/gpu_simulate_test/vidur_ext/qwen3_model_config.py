@@ -53,4 +53,5 @@ def register_shipped_models() -> None:
     """Register every model of the config tree."""
     register_resolvers()
     for path in sorted((config_dir() / "model").glob("*.yaml")):
-        register_model(read(ModelConfig, path))
+        if path.stem != "hf":  # any model, which only the settings of a stage name
+            register_model(read(ModelConfig, path))

@@ -22,7 +22,8 @@ def register_all() -> None:
     """Register every shipped model and device, and our predictor."""
     register_shipped_models()
     for path in sorted((config_dir() / "hardware").glob("*.yaml")):
-        register_device(read(HardwareConfig, path))
+        if path.stem != "gpu":  # any device, which only the settings of a stage name
+            register_device(read(HardwareConfig, path))
     register_predictor()
 
 
