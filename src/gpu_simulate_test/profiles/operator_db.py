@@ -21,7 +21,7 @@ from gpu_simulate_test.profiles.operator_prices import ATTENTION, OperatorDataba
 _MAX_KV_HEADS = 8  # of the tables of decode attention
 _REFERENCE = {"prompts": (2048, 0), "decoding": (0, 64)}  # batches whose time is told by how it is known
 _REFERENCE_CONTEXT = 1024
-_SHORT = 64  # a context that takes no time to read; some figures of shorter ones are out of line
+_SHORT = 16  # a context of one KV block takes no time to read; some figures of shorter ones are out of line
 # What every table reaches at least, so that one profile serves more than one set of limits.
 _TOKENS, _SEQS, _CONTEXT = 8192, 256, 131072
 
@@ -114,7 +114,7 @@ def _prompts(database: OperatorDatabase, chunks: list[int], longest: int, layers
     ops = [op for op in database.prompts if "ContextAttention" in op]
     rows = []
     for chunk in chunks:
-        for cached in [0, *sizes(longest, _SHORT)]:
+        for cached in [0, *sizes(longest, 64)]:
             found = [database.ms(op, prompts=True, seqs=1, tokens=chunk, cached=cached) for op in ops]
             rows.append((chunk, cached, 0, 0, *_attention(found, layers)))
     return pd.DataFrame(rows, columns=_ATTENTION_COLUMNS)
