@@ -93,7 +93,7 @@ def write_bundle(path: Path, config: StageConfig, contents: Contents) -> dict[st
         The metadata, ``profile_meta.json``.
     """
     path.mkdir(parents=True)
-    for table, frame in contents.tables.items():
+    for table, frame in list(contents.tables.items())[::-1]:  # the operators last: alone they could be Vidur's own
         write_table(path, table, frame)
     rows = {table.name: len(frame) for table, frame in contents.tables.items()}
     meta = {"schema_version": SCHEMA_VERSION, **identity(config), **git_state(), "rows": rows, **contents.meta}

@@ -1,5 +1,6 @@
 """A bundle whose tables were cut, wherever that was, is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -11,8 +12,10 @@ from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.engine import COMPOSITION
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, KERNELS, MLP, NOISE
-from gpu_simulate_test.io.tables import COMPOSITION_COLUMNS, Table
-from gpu_simulate_test.profiles.bundle import Contents, read_bundle, write_bundle
+from gpu_simulate_test.io.tables import COMPOSITION_COLUMNS, Table, write_table
+from gpu_simulate_test.profiles import bundle
+from gpu_simulate_test.profiles.bundle import PROFILE_META, Contents, read_bundle, write_bundle
+from gpu_simulate_test.profiles.vidur_tables import are_vidurs
 from tests.support.configs import typed_config
 
 MEASURED = (MLP, ATTENTION, ITERATION, NOISE)
@@ -46,17 +49,38 @@ def bundle_of(path: Path, tables: tuple[Table, ...]) -> Path:
 def test_a_table_cut_anywhere_in_its_last_lines_is_refused(
     tmp_path: Path, tables: tuple[Table, ...], cut: Table
 ) -> None:
-    bundle = bundle_of(tmp_path / "bundle", tables)
-    read_bundle(bundle)
-    path = bundle / cut.filename
+    folder = bundle_of(tmp_path / "bundle", tables)
+    read_bundle(folder)
+    path = folder / cut.filename
     whole = path.read_bytes()
     header = whole.index(b"\n") + 1
     for length in range(header, len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(ArtifactError, match=cut.name) as caught:
-            read_bundle(bundle)
+            read_bundle(folder)
         assert str(caught.value).endswith("run vidur-profile again")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tables", [MEASURED, RECORDED], ids=["measured", "recorded"])
+def test_a_bundle_whose_writing_was_cut_short_is_not_taken_for_vidurs_own(
+    tmp_path: Path, tables: tuple[Table, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for written in range(len(tables) + 1):
+        left = iter(range(written))
+
+        def write(path: Path, table: Table, frame: pd.DataFrame, left: Iterator[int] = left) -> None:
+            next(left)
+            write_table(path, table, frame)
+
+        monkeypatch.setattr(bundle, "write_table", write)
+        path = tmp_path / str(written)
+        if written < len(tables):
+            with pytest.raises(StopIteration):
+                bundle_of(path, tables)
+        else:
+            (bundle_of(path, tables) / PROFILE_META).unlink()
+        assert not are_vidurs(path)
 
 
 def test_tables_say_what_vidur_says() -> None:
