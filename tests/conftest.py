@@ -14,7 +14,15 @@ with suppress(ImportError):  # the tests of tests/manual need pytest only
     settings.load_profile("few")
 
 # Files of tests with the real engine run in one process, where it is imported once and their comparison made once.
-_ENGINE = ("test_pipeline", "test_errors", "test_security", "test_transformers_api", "test_transformers_operators")
+_ENGINE = (
+    "test_pipeline",
+    "test_documented",
+    "test_stock_predictor",
+    "test_errors",
+    "test_security",
+    "test_transformers_api",
+    "test_transformers_operators",
+)
 _LONG = ("test_gpu_day", *_ENGINE, "test_reliability")
 
 
