@@ -28,6 +28,7 @@ from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import STAGES, HydraRecord, StageConfig
 from gpu_simulate_test.errors import ConfigError, MachineError, StageError, is_out_of_memory
 
+_RESOLVING = "ConfigError raised while resolving interpolation: "  # what OmegaConf says of an error of ours
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BUG = 1
@@ -245,6 +246,7 @@ def _one_line(error: BaseException) -> str:
             if "Config search path" in line:
                 break
             lines.append(line.strip().replace("full_key: ", "in "))
+    lines[:1] = [line.removeprefix(_RESOLVING) for line in lines[:1]]
     told = "; ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
     return f"{told.replace(':; ', ': ')}; see --help"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from copy import copy
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -105,7 +106,10 @@ def range_of(field: FieldInfo) -> str:
 
 
 def _choices(field: FieldInfo | None) -> tuple[str, ...]:
-    return tuple(map(str, get_args(field.annotation))) if field else ()
+    if field is None:
+        return ()
+    said = [get_args(one) or (one,) for one in get_args(field.annotation)]  # of one that may also be null
+    return tuple("null" if one is NoneType else str(one) for several in said for one in several)
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:

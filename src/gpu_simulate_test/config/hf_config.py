@@ -83,9 +83,9 @@ def config_file(config: str | None, model_id: str | None) -> Path:
     shipped = Path(package.origin).parent / "model_configs"
     path = shipped / f"{str(model_id).replace('/', '--')}_config.json"
     if not path.is_file():
+        count = sum("hf_quant" not in one.name for one in shipped.glob("*_config.json"))
         raise ConfigError(
-            f"{model_id} is not among the {len(list(shipped.glob('*_config.json')))} models of the operator database; "
-            "name its config.json by model.config"
+            f"{model_id} is not among the {count} models of the operator database; name its config.json by model.config"
         )
     return path
 

@@ -44,7 +44,7 @@ class OperatorDatabase:
         self._degrees, self._quantized = _degrees(config), _quantized(config)
         try:
             self.prompts, self.decoding = self._read(config.model)
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (AssertionError, ValueError, KeyError, TypeError, RuntimeError) as error:
             said = " ".join(str(error).split())[:200]
             raise ConfigError(
                 f"the operator database cannot price {config.model.id}, a {config.model.architecture}: {said}"

@@ -52,6 +52,7 @@ def test_every_new_name_is_a_setting() -> None:
         ("limits.num_blocks=-1", "limits.num_blocks=-1 is out of range: it must be from 0 to 1e+15"),
         ("workload.num_requests=0", "workload.num_requests=0 is out of range: it must be from 1 to 10,000,000"),
         ("limits.num_blocks=true", "limits.num_blocks=True: a number is needed"),
+        ("model.quantization=x", "model.quantization=x is not known: choose one of fp8, fp8_static,"),
         ("backend.name=x", "backend.name=x is not known: choose one of transformers, vllm, sarathi, recorded"),
         ("+profile.nonsense=1", "profile.nonsense is no setting"),
         ("profile.source=x", "profile.source is not known: choose one of"),

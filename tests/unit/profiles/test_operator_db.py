@@ -194,6 +194,7 @@ def test_any_decoder_is_read_from_its_config(tmp_path: Path) -> None:
         (("model=hf", "model.id=deepseek-ai/DeepSeek-V3"), "DeepSeek-V3, a deepseek_v3, cannot be simulated"),
         ((*LLAMA[:2],), "does not fit on 1 h100_sxm"),
         ((*MIXTRAL, "limits.expert_parallel=3"), "does not divide"),
+        ((*LLAMA[:2], "limits.tensor_parallel=3"), "64 should be divisible by tp_size 3"),
     ],
 )
 def test_what_cannot_be_priced_is_refused_in_one_line(settings: tuple[str, ...], said: str) -> None:
