@@ -23,8 +23,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("gsim.reserves_whole_prompt", _reserves_whole_prompt, replace=True)
 
 
-def _schedules_ahead(engine: str | None, version: str | None, device: str) -> bool:
-    """Whether an engine schedules a step ahead by default: vLLM on GPUs since 0.14 (its release notes)."""
+def _schedules_ahead(engine: str | None, version: str | None, device: str, profile: str) -> bool:
+    """Whether a recorded engine scheduled a step ahead by default: vLLM on GPUs since 0.14 (its release notes).
+
+    One that is not named is taken for the operator database's, where the profile is from there.
+    """
+    if engine is None and version is None:
+        return profile == "operator_db"
     found = _version(version)
     return engine == "vllm" and device == "cuda" and found is not None and found >= (0, 14)
 

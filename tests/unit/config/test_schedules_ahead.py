@@ -35,6 +35,12 @@ def test_vllm_admits_prompts_as_a_whole_since_0_19(engine: str, version: str, wh
     assert typed_config("vidur_sim", "backend=recorded", *LIMITS, *said).limits.reserve_whole_prompt is whole
 
 
+def test_an_engine_that_is_not_named_is_that_of_the_operator_database() -> None:
+    unnamed = ("backend=recorded", "hardware=h100", *LIMITS)
+    assert typed_config("vidur_sim", *unnamed, "profile=operator_db").limits.async_scheduling
+    assert not typed_config("vidur_sim", *unnamed).limits.async_scheduling
+
+
 def test_what_the_user_says_stands() -> None:
     config = typed_config("vidur_sim", "backend=recorded", *LIMITS, "limits.async_scheduling=true")
     assert config.limits.async_scheduling
