@@ -40,15 +40,17 @@ class OperatorDatabase:
                 "the operator database is not installed; pip install 'gpu-simulate-test[operators]'"
             ) from error
         self.system, self.engine, self._folder = config.hardware.system, config.profile.engine, folder
+        self._told = f"{config.model.id}, a {config.model.architecture},"
         self.version = _version(self.system, self.engine, config.profile.version)
         self._degrees, self._quantized = _degrees(config), _quantized(config)
         try:
             self.prompts, self.decoding = self._read(config.model)
         except (AssertionError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise ConfigError(
-                f"the operator database cannot price {config.model.id}, a {config.model.architecture}: {said}"
-            ) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> ConfigError:
+        said = " ".join(str(error).split())[:200]
+        return ConfigError(f"the operator database cannot price {self._told} on {self.system}: {said}")
 
     def _read(self, ours: ModelConfig) -> tuple[list[Operator], list[Operator]]:
         """The operators of a batch of prompts, and of one that decodes."""
@@ -88,11 +90,19 @@ class OperatorDatabase:
             Prompt tokens of each; of a decoding one, its context.
         cached : int
             Tokens before the prompt chunk.
+
+        Raises
+        ------
+        ConfigError
+            It has no figures of such an operator.
         """
         x = tokens if prompts else seqs
-        value = self._handle.evaluate_ops_json(
-            json.dumps([op]), is_context=prompts, batch_size=seqs, s=tokens, prefix=cached, x=x
-        )[0]
+        try:
+            (value,) = self._handle.evaluate_ops_json(
+                json.dumps([op]), is_context=prompts, batch_size=seqs, s=tokens, prefix=cached, x=x
+            )
+        except (ValueError, RuntimeError) as error:
+            raise self._refused(error) from error
         return value[1], _SOURCES.get(value[3], "estimated")
 
     def kv_tokens(self, limits: EngineLimits) -> int:

@@ -194,6 +194,8 @@ def test_any_decoder_is_read_from_its_config(tmp_path: Path) -> None:
         (("model=hf", "model.id=deepseek-ai/DeepSeek-V3"), "DeepSeek-V3, a deepseek_v3, cannot be simulated"),
         ((*LLAMA[:2],), "does not fit on 1 h100_sxm"),
         ((*MIXTRAL, "limits.expert_parallel=3"), "does not divide"),
+        ((*MIXTRAL, "hardware=a100"), "cannot price mistralai/Mixtral-8x7B-v0.1, a mixtral, on a100_sxm"),
+        (("hardware=a100", "model.quantization=fp8"), "missing system flops"),
         ((*LLAMA[:2], "limits.tensor_parallel=3"), "64 should be divisible by tp_size 3"),
     ],
 )
