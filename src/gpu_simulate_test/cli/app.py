@@ -245,8 +245,7 @@ def _one_line(error: BaseException) -> str:
         for line in str(source or "").splitlines():
             if "Config search path" in line:
                 break
-            lines.append(line.strip().replace("full_key: ", "in "))
-    lines[:1] = [line.removeprefix(_RESOLVING) for line in lines[:1]]
+            lines.append(line.strip().removeprefix(_RESOLVING).replace("full_key: ", "in "))
     told = "; ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
     return f"{told.replace(':; ', ': ')}; see --help"
 

@@ -17,7 +17,7 @@ from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.latency.decoding import DecodeCost, DecodingModel
 from gpu_simulate_test.latency.grid import Axis, Grid, Line, Surface
 from gpu_simulate_test.latency.model import Pipelined
-from gpu_simulate_test.latency.operators import OperatorModel
+from gpu_simulate_test.latency.operators import OperatorModel, largest_batch
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,7 @@ class KernelModel(DecodingModel):
 
     def high(self) -> dict[str, float]:
         """The largest batch that the tables cover, by quantity."""
-        tokens, seqs, chunk, kv, batch, context = self._high
-        return {
-            "num_prefill_tokens": min(tokens, chunk),
-            "num_prefill_seqs": seqs,
-            "num_decode_seqs": min(seqs, batch),
-            "kv_tokens_prefill": kv,
-            "kv_tokens_decode": batch * context,
-            "prefill_pairs": chunk * (chunk + kv),
-            "max_kv_decode": context,
-        }
+        return largest_batch(*self._high)
 
     def _mixed_ns(self, batch: Composition) -> float:
         tokens, prompts, decoding, _, cached_decoding, _, longest = batch

@@ -26,6 +26,31 @@ def times_of(op: str) -> str:
     return f"time_stats.{op}.median"
 
 
+def largest_batch(
+    tokens: float, seqs: float, chunk: float, kv: float, batch: float, context: float
+) -> dict[str, float]:
+    """The largest batch, by quantity, of tables that end at these tokens, sequences, prompts and decoding sequences.
+
+    Parameters
+    ----------
+    tokens, seqs : float
+        Of a batch.
+    chunk, kv : float
+        Tokens of a prompt chunk, and before it.
+    batch, context : float
+        Decoding sequences, and cached tokens of one.
+    """
+    return {
+        "num_prefill_tokens": min(tokens, chunk),
+        "num_prefill_seqs": seqs,
+        "num_decode_seqs": min(seqs, batch),
+        "kv_tokens_prefill": kv,
+        "kv_tokens_decode": batch * context,
+        "prefill_pairs": chunk * (chunk + kv),
+        "max_kv_decode": context,
+    }
+
+
 class OperatorModel(DecodingModel):
     """What Vidur's operators say a batch takes: all layers, nothing else.
 
@@ -68,15 +93,7 @@ class OperatorModel(DecodingModel):
     def high(self) -> dict[str, float]:
         """The largest batch that the tables cover, by quantity."""
         tokens, chunk, kv, batch, context = self._high
-        return {
-            "num_prefill_tokens": min(tokens, chunk),
-            "num_prefill_seqs": tokens,
-            "num_decode_seqs": min(tokens, batch),
-            "kv_tokens_prefill": kv,
-            "kv_tokens_decode": batch * context,
-            "prefill_pairs": chunk * (chunk + kv),
-            "max_kv_decode": context,
-        }
+        return largest_batch(tokens, tokens, chunk, kv, batch, context)
 
     def attention_ns(self, batch: Composition) -> float:
         """Attention of a batch, all layers, ns."""
