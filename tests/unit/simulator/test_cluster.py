@@ -18,9 +18,9 @@ from gpu_simulate_test.timeline import Timeline
 from gpu_simulate_test.vidur_ext.simulation import Loop, simulate
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
 from tests.support.latency import Costs
-from tests.unit.simulator.test_sarathi_core import Asked, cost, few_blocks, registered, workloads
+from tests.unit.simulator.test_sarathi_core import Asked, cost, few_blocks, workloads
 
-__all__ = ["registered"]  # a fixture
+pytestmark = pytest.mark.usefixtures("demo_in_vidur")
 
 MS = 1_000_000
 ROUTERS = ("round_robin", "least_outstanding")

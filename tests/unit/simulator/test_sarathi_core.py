@@ -16,21 +16,12 @@ from gpu_simulate_test.simulator import cluster
 from gpu_simulate_test.simulator.engine import run_core
 from gpu_simulate_test.timeline import Timeline
 from gpu_simulate_test.vidur_ext import simulation
-from gpu_simulate_test.vidur_ext.device_config import register_device
-from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.simulation import simulate
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
-from tests.support.configs import typed_config
 from tests.support.latency import Costs
 
 MS = 1_000_000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def registered() -> None:
-    config = typed_config("vidur_sim", "experiment=cpu_demo")
-    register_model(config.model)
-    register_device(config.hardware)
+pytestmark = pytest.mark.usefixtures("demo_in_vidur")
 
 
 def cost(batch: Composition) -> float:

@@ -18,24 +18,15 @@ from gpu_simulate_test.latency.kernels import Kernels
 from gpu_simulate_test.latency.model import Pipelined
 from gpu_simulate_test.run_tables import request_table, token_tables
 from gpu_simulate_test.timeline import Timeline
-from gpu_simulate_test.vidur_ext.device_config import register_device
-from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.sim_runner import check_limits
 from gpu_simulate_test.vidur_ext.simulation import Loop, simulate
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, replica_config
 from gpu_simulate_test.vidur_ext.vidur_predictor import GsimExecutionTimePredictor, GsimExecutionTimePredictorConfig
-from tests.support.configs import typed_config
 from tests.support.latency import Costs
 from tests.support.virtual_engine import affine_cost
 
 MS = 1_000_000
-
-
-@pytest.fixture(autouse=True, scope="module")
-def registered() -> None:
-    config = typed_config("vidur_sim", "experiment=cpu_demo")
-    register_model(config.model)
-    register_device(config.hardware)
+pytestmark = pytest.mark.usefixtures("demo_in_vidur")
 
 
 def constant(*stages_ms: float) -> Pipelined:

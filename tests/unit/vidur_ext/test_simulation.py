@@ -12,23 +12,14 @@ from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.real_bench.replay import replay
 from gpu_simulate_test.timeline import Timeline
-from gpu_simulate_test.vidur_ext.device_config import register_device
-from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 from gpu_simulate_test.vidur_ext.simulation import simulate
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings
-from tests.support.configs import typed_config
 from tests.support.latency import Costs
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 
 MS = 1_000_000
 FEW = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def registered() -> None:
-    config = typed_config("vidur_sim", "experiment=cpu_demo")
-    register_model(config.model)
-    register_device(config.hardware)
+pytestmark = pytest.mark.usefixtures("demo_in_vidur")
 
 
 def sim(
