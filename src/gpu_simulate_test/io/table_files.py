@@ -18,6 +18,8 @@ from gpu_simulate_test.io.files import write_atomic
 
 INT, STR, BOOL, FLOAT = pa.int64(), pa.string(), pa.bool_(), pa.float64()
 
+pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what a table of millions of rows no longer needs
+
 # A CSV of more rows opens in no spreadsheet (1,048,576), and takes ten times as long to read as Parquet.
 CSV_ROWS = 1_000_000
 
