@@ -27,7 +27,7 @@ class ArtifactError(StageError):
 
 
 class GateError(StageError):
-    """The comparison is finished and its verdict is off; only raised when asked for."""
+    """The comparison is finished and its verdict is off, void or in-sample; only raised when asked for."""
 
     exit_code = 5
 

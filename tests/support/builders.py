@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from gpu_simulate_test.config.ids import file_sha256
 from gpu_simulate_test.io.run_dir import RUN_META
 from gpu_simulate_test.io.tables import REQUEST_COLUMNS, REQUEST_METRICS, TOKEN_METRICS, write_table
 
@@ -89,6 +90,33 @@ def write_run(
     known = {key: value for key, value in content.items() if value is not None}
     (path / RUN_META).write_text(json.dumps(known), encoding="utf-8")
     return path
+
+
+def calibration_on(*runs: Path, **constants: float) -> dict[str, Any]:
+    """What a simulated run says in ``calibration`` when its predictor was calibrated on these run directories.
+
+    Parameters
+    ----------
+    **constants
+        Those that were found, each within a tenth of it; the others were not told from noise.
+    """
+    neutral = {"step_ns": 0.0, "sequence_ns": 0.0, "kernel_factor": 1.0, "front_end_ns": 0.0, "after_first_token_ns": 0}
+    values = neutral | constants
+    return {
+        "schema_version": "v1",
+        "scheduler": "vllm_v1",
+        "async_scheduling": False,
+        "constants": {
+            name: {"value": value, "low": 0.9 * value, "high": 1.1 * value, "found": name in constants}
+            for name, value in values.items()
+        },
+        "runs": [
+            {"run_id": run.name, "path": str(run), "sha256": file_sha256(run / REQUEST_METRICS.filename)}
+            for run in runs
+        ],
+        "held_out": None,
+        "leave_one_out": [],
+    }
 
 
 def edit_csv(path: Path, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gpu_simulate_test.analysis.attribution import Attribution, attribute
+from gpu_simulate_test.analysis.calibration import Calibration, calibration_of
 from gpu_simulate_test.analysis.compare import Comparison, compare
 from gpu_simulate_test.analysis.gates import check_gates
 from gpu_simulate_test.analysis.load_metrics import Run
@@ -40,6 +41,8 @@ class Assessment:
         See `errors_by_position`.
     slo : pandas.DataFrame
         See `gpu_simulate_test.analysis.slo.service_levels`. No part of the verdict.
+    calibration : Calibration or None
+        Of the simulated run, held against these real runs; None where it was not calibrated.
     """
 
     comparison: Comparison
@@ -50,6 +53,7 @@ class Assessment:
     distances: pd.DataFrame
     positions: pd.DataFrame
     slo: pd.DataFrame
+    calibration: Calibration | None
 
 
 def assess(
@@ -83,19 +87,22 @@ def assess(
         The runs cannot be compared.
     """
     comparison = compare(repeats[0], sim, repeats=repeats[1:], allow_mismatch=allow_mismatch)
-    table = comparison.percentiles.assign(verdict=judge(comparison.percentiles, tolerance))
+    calibration = calibration_of(sim, repeats)
+    in_sample = calibration is not None and calibration.in_sample
+    table = comparison.percentiles.assign(verdict=judge(comparison.percentiles, tolerance, in_sample=in_sample))
     comparison = replace(comparison, percentiles=table)
     compared(comparison)
-    gates = check_gates(comparison, repeats, sim)
+    gates = check_gates(comparison, repeats, sim, calibration)
     return Assessment(
         comparison,
         gates,
-        verdict_of(table, gates),
+        verdict_of(table, gates, in_sample=in_sample),
         tolerance,
         attribute(comparison, repeats[0], sim),
         distances(comparison),
         errors_by_position(comparison, repeats[0], sim),
         service_levels(repeats, sim, slo or SloConfig()),
+        calibration,
     )
 
 

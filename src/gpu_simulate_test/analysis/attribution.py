@@ -17,14 +17,17 @@ from gpu_simulate_test.analysis.samples import Floats, Ints, ints
 from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, find_table, read_table
 
 KINDS = ("prefill", "decode", "mixed")
+HOST = "calibrated host time"
 PARTS = (
     *(f"predictor, {kind} batches" for kind in KINDS),
+    HOST,
     "between iterations",
     "knock-on",
     "dispatch lag",
     "scheduling",
 )
 METRICS = ("e2e", "ttft")
+_ROUNDING = 1e-9  # of parts that cancel out, floats leave less
 _END_OF = {"e2e": "completion_time_ns", "ttft": "first_token_time_ns"}
 NEEDS = "Attribution needs the predictor's time of the real iterations: run vidur-sim with real_run_dir={path}."
 
@@ -36,11 +39,16 @@ class Attribution:
     Attributes
     ----------
     per_request : dict of str to pandas.DataFrame of shape (n_pairs, n_parts)
-        By metric (e2e, ttft); columns are `PARTS`, ns. A row sums to the request's difference. Only requests whose
-        difference is known, and no metric without one.
+        By metric (e2e, ttft); columns are those of `PARTS` that there are, ns. A row sums to the request's difference.
+        Only requests whose difference is known, and no metric without one.
     """
 
     per_request: dict[str, pd.DataFrame]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All `PARTS`; without `HOST` where the simulation was not calibrated."""
+        return tuple(map(str, next(iter(self.per_request.values())).columns))
 
     def table(self) -> pd.DataFrame:
         """Means over the requests.
@@ -54,13 +62,14 @@ class Attribution:
         for metric, parts in self.per_request.items():
             means = parts.mean()
             total = float(means.sum())
+            cancelled = abs(total) <= _ROUNDING * float(means.abs().max())
             tables.append(
                 pd.DataFrame(
                     {
                         "metric": metric,
-                        "part": [*PARTS, "total"],
+                        "part": [*self.parts, "total"],
                         "mean_ns": [*means, total],
-                        "share": [value / total if total else np.nan for value in (*means, total)],
+                        "share": [np.nan if cancelled else value / total for value in (*means, total)],
                     }
                 )
             )
@@ -73,12 +82,15 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     Over a request's window in the real run, arrival to completion (or to first token), with iterations that overlap it
     partly counted in proportion:
 
-    - predictor: ``sum of overlap * (predicted / duration - 1)``, by what the batch held;
+    - predictor: ``sum of overlap * ((predicted - host) / duration - 1)``, by what the batch held. Only a calibrated
+      predictor has host time;
+    - calibrated host time: ``sum of overlap * host / duration``, and the constants that add to every request before
+      the engine sees it and, of E2E with several tokens, after its first one;
     - dispatch lag: minus the time before submission in which no iteration ran;
     - between iterations: minus the rest of the time in which none ran, which the simulator does not have;
     - knock-on: who loses time in iterations, or between them, gets longer queues and larger batches. The simulation,
       minus another one whose iterations are as much slower than predicted as the real ones were at that time, minus
-      what predictor and time between iterations add themselves;
+      what predictor, host time in iterations and time between them add themselves;
     - scheduling: what remains, that is other batches, or waiting for them, at the same speed.
 
     Parameters
@@ -94,27 +106,14 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     Attribution or str
         A sentence that says what is missing, when something is.
     """
-    if real.iterations is None or real.iterations.empty:
-        return f"No attribution: {real.path} has no iteration records."
-    if not (find_table(sim.path, REAL_ITERATIONS) and find_table(sim.path, AT_REAL_SPEED)):
-        return NEEDS.format(path=real.path)
-    iterations = real.iterations.sort_values("start_time_ns", kind="stable", ignore_index=True)
-    predicted = read_table(sim.path, REAL_ITERATIONS).set_index("iteration_id")["predicted_ns"]
-    same_ids = predicted.index.is_unique and set(predicted.index) == set(iterations["iteration_id"])
-    if not same_ids or not _made_from(real, sim):
-        return "No attribution: the predicted iterations are not those of this real run. " + NEEDS.format(
-            path=real.path
-        )
-    start, end = ints(iterations["start_time_ns"]), ints(iterations["end_time_ns"])
-    if (start[1:] < end[:-1]).any():
-        return "No attribution: iterations of the real run overlap, so its time cannot be divided among them."
-    excess = ints(predicted.loc[iterations["iteration_id"]]) - (end - start)
-    timeline = _Timeline(start, end, excess, _kind_of(iterations))
-
+    timeline = _timeline(real, sim)
+    if isinstance(timeline, str):
+        return timeline
     latencies, other = comparison.real.latencies, comparison.sim.latencies
     arrival = ints(latencies["arrival_time_ns"])
     submit = _submit_times(real, latencies, arrival)
     then = read_table(sim.path, AT_REAL_SPEED).set_index("request_id").loc[latencies["request_id"]]
+    constants = (sim.meta.get("calibration") or {}).get("constants")
     per_request = {}
     for metric in METRICS:
         known = (latencies[f"{metric}_ns"].notna() & other[f"{metric}_ns"].notna()).to_numpy()
@@ -123,8 +122,13 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
         of_real, of_sim = (ints(side.loc[known, f"{metric}_ns"]) for side in (latencies, other))
         since = arrival[known]
         at_real_speed = ints(then[_END_OF[metric]])[known] - since
+        beside = None
+        if constants is not None:
+            late = constants["after_first_token_ns"]["value"] if metric == "e2e" else 0.0
+            several = ints(latencies.loc[known, "num_tokens"]) > 1
+            beside = constants["front_end_ns"]["value"] + np.where(several, late, 0.0)
         per_request[metric] = timeline.parts(
-            since, submit[known], since + of_real, of_sim - of_real, of_sim - at_real_speed
+            since, submit[known], since + of_real, of_sim - of_real, of_sim - at_real_speed, beside
         )
     return Attribution(per_request)
 
@@ -135,19 +139,27 @@ class _Timeline:
 
     Attributes
     ----------
-    start, end, excess : ndarray of shape (n_iterations,)
-        In order and without overlap; ``excess`` = predicted - measured duration, ns.
+    start, end, host, excess : ndarray of shape (n_iterations,)
+        In order and without overlap; ``host``: calibrated time of the host in it, 0 where there is none; ``excess`` =
+        predicted - host - measured duration, ns.
     kind : ndarray of shape (n_iterations,)
         Index into `KINDS`.
     """
 
     start: Ints
     end: Ints
+    host: Ints
     excess: Ints
     kind: Ints
 
-    def parts(self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints, of_speed: Ints) -> pd.DataFrame:
-        """Split `difference`, of which slower iterations make `of_speed`; arguments have shape (n_requests,), ns."""
+    def parts(
+        self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints, of_speed: Ints, beside: Floats | None
+    ) -> pd.DataFrame:
+        """Split `difference`, of which slower iterations make `of_speed`.
+
+        Arguments have shape (n_requests,), ns. `beside`: what a calibration adds to a request outside iterations; None
+        where there is none, and then no part for it.
+        """
         columns: dict[str, Floats] = {}
         for index, kind in enumerate(KINDS):
             columns[f"predictor, {kind} batches"] = self._between(
@@ -158,10 +170,13 @@ class _Timeline:
         lag: Floats = (submit - arrival) - self._between(busy, arrival, submit)
         idle: Floats = (completion - submit) - self._between(busy, submit, completion)
         columns["between iterations"] = -idle
-        columns["knock-on"] = of_speed - np.sum(list(columns.values()), axis=0)
+        host = self._between(self.host, arrival, completion)
+        columns["knock-on"] = of_speed - host - np.sum(list(columns.values()), axis=0)
+        if beside is not None:
+            columns[HOST] = host + beside
         columns["dispatch lag"] = -lag
         columns["scheduling"] = difference - np.sum(list(columns.values()), axis=0)
-        return pd.DataFrame(columns, columns=list(PARTS))
+        return pd.DataFrame(columns, columns=[part for part in PARTS if part in columns])
 
     def _between(self, amount: Ints, since: Ints, until: Ints) -> Floats:
         """Total of `amount`, spread evenly over each iteration, from `since` to `until`."""
@@ -172,6 +187,29 @@ class _Timeline:
         until_then: Floats = np.interp(until - zero, knots, total)
         since_then: Floats = np.interp(since - zero, knots, total)
         return until_then - since_then
+
+
+def _timeline(real: Run, sim: Run) -> _Timeline | str:
+    """The real run's iterations, and what was predicted of them; a sentence where something is missing."""
+    if real.iterations is None or real.iterations.empty:
+        return f"No attribution: {real.path} has no iteration records."
+    if not (find_table(sim.path, REAL_ITERATIONS) and find_table(sim.path, AT_REAL_SPEED)):
+        return NEEDS.format(path=real.path)
+    iterations = real.iterations.sort_values("start_time_ns", kind="stable", ignore_index=True)
+    predicted = read_table(sim.path, REAL_ITERATIONS).set_index("iteration_id")
+    same_ids = predicted.index.is_unique and set(predicted.index) == set(iterations["iteration_id"])
+    if not same_ids or not _made_from(real, sim):
+        return "No attribution: the predicted iterations are not those of this real run. " + NEEDS.format(
+            path=real.path
+        )
+    start, end = ints(iterations["start_time_ns"]), ints(iterations["end_time_ns"])
+    if (start[1:] < end[:-1]).any():
+        return "No attribution: iterations of the real run overlap, so its time cannot be divided among them."
+    predicted = predicted.loc[iterations["iteration_id"]]
+    calibrated = sim.meta.get("calibration") and "host_ns" in predicted
+    host = ints(predicted["host_ns"]) if calibrated else np.zeros(len(start), np.int64)
+    excess = ints(predicted["predicted_ns"]) - host - (end - start)
+    return _Timeline(start, end, host, excess, _kind_of(iterations))
 
 
 def _made_from(real: Run, sim: Run) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from gpu_simulate_test.analysis.assess import Assessment
-from gpu_simulate_test.analysis.attribution import PARTS, Attribution
+from gpu_simulate_test.analysis.attribution import Attribution
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.drawing import COLOURS, GRID, INK
 from gpu_simulate_test.analysis.load_metrics import Run
@@ -60,12 +60,12 @@ def waterfalls(attribution: Attribution) -> dict[str, go.Figure]:
 
 def _waterfall(metric: str, mean_ns: "pd.Series[float]") -> go.Figure:
     figure = _figure(f"Mean {metric.upper()}: from real to simulated", "", "simulated - real, ms")
-    values = mean_ns.loc[[*PARTS, "total"]].tolist()
+    parts, values = list(map(str, mean_ns.index[:-1])), mean_ns.tolist()
     figure.add_trace(
         go.Waterfall(
-            x=[*(part.replace(", ", ",<br>").replace(" ", "<br>", 1) for part in PARTS), "<b>sim - real</b>"],
+            x=[*(part.replace(", ", ",<br>").replace(" ", "<br>", 1) for part in parts), "<b>sim - real</b>"],
             y=[value / NS_PER_MS for value in values],
-            measure=[*["relative"] * len(PARTS), "total"],
+            measure=[*["relative"] * len(parts), "total"],
             text=[ms(value, 2, sign=True) for value in values],
             textposition="outside",
             cliponaxis=False,

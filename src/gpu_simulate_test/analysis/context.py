@@ -3,7 +3,7 @@
 from typing import Any
 
 from gpu_simulate_test.analysis.assess import Assessment
-from gpu_simulate_test.analysis.attribution import PARTS, Attribution
+from gpu_simulate_test.analysis.attribution import HOST, Attribution
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.gates import PASSED
 from gpu_simulate_test.analysis.identity import compared
@@ -81,17 +81,24 @@ def _attribution(attribution: Attribution | str) -> list[dict[str, str]]:
             **{f"{metric}_ms": ms(rows[metric, part]["mean_ns"], 3, sign=True) for metric in attribution.per_request},
             **{f"{metric}_share": percent(rows[metric, part]["share"]) for metric in attribution.per_request},
         }
-        for part in (*PARTS, "total")
+        for part in (*attribution.parts, "total")
     ]
 
 
 def _attribution_note(assessment: Assessment, real: Run) -> str:
-    if isinstance(assessment.attribution, str):
-        return assessment.attribution
+    attribution = assessment.attribution
+    if isinstance(attribution, str):
+        return attribution
     of_first = f"of {real.path.name}, the first of {assessment.comparison.num_repeats} real runs, "
+    host = (
+        "Calibrated host time: what the calibration adds to kernels, that is the host's work in each iteration that "
+        "really ran, and before the engine saw the request and after its first token; the predictor's parts are of "
+        "kernels alone. "
+    )
     return (
         f"Mean difference {of_first if assessment.comparison.num_repeats > 1 else ''}from the simulation. "
-        "Predictor: its time of each iteration that really ran, against the measured one. Between iterations: time in "
+        "Predictor: its time of each iteration that really ran, against the measured one. "
+        f"{host if HOST in attribution.parts else ''}Between iterations: time in "
         "which the real engine ran none. Knock-on: longer queues and larger batches that both of these make. "
         "Dispatch lag: time without an iteration before the engine was handed the request. Scheduling: the rest, "
         "other batches or waiting for them at the same speed."

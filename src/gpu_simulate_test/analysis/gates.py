@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from gpu_simulate_test.analysis.calibration import Calibration, of_calibration
 from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.findings import Finding, look_up
@@ -37,6 +38,7 @@ NAMES = (  # every gate, in the order in which they are listed
     "measured share",
     "profiled range",
     "predictor",
+    "calibration",
     "repeats",
     "machine speed",
 )
@@ -47,7 +49,9 @@ _MAX_SPEED = 0.05
 _MAX_CACHED = 0.05
 
 
-def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.DataFrame:
+def check_gates(
+    comparison: Comparison, repeats: Sequence[Run], sim: Run, calibration: Calibration | None = None
+) -> pd.DataFrame:
     """Check whether the two runs can be compared, and what stands in the way.
 
     Parameters
@@ -56,6 +60,8 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
     repeats : sequence of Run
         The real runs, the first one first.
     sim : Run
+    calibration : Calibration, optional
+        Of the simulated run, held against these real runs.
 
     Returns
     -------
@@ -71,6 +77,7 @@ def check_gates(comparison: Comparison, repeats: Sequence[Run], sim: Run) -> pd.
         _dispatch_lag(comparison, repeats),
         _preemptions(repeats, sim),
         *_cached_tokens(repeats, sim),
+        *of_calibration(calibration, sim),
         _repeats(comparison),
         _machine_speed(repeats, sim),
     ]

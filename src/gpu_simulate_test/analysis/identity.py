@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from gpu_simulate_test.analysis.calibration import calibration_of
 from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.findings import Finding, look_up
 from gpu_simulate_test.analysis.load_metrics import Run
@@ -20,7 +21,12 @@ def compared(real: Run, sim: Run, findings: Sequence[Finding]) -> list[dict[str,
     of_real["Scheduler"] = look_up(real.meta, "engine.details.scheduler")
     of_sim["Scheduler"] = look_up(sim.meta, "settings.scheduler", "params.vidur.scheduler.name")
     of_real["Predictor"] = "none, measured"
-    of_sim["Predictor"] = look_up(sim.meta, "predictor", "params.vidur.predictor.name")
+    calibration = calibration_of(sim)
+    of_sim["Predictor"] = (
+        f"calibrated, on {calibration.runs}"
+        if calibration
+        else look_up(sim.meta, "predictor", "params.vidur.predictor.name")
+    )
     return [
         {"label": label, "real": of_real[label] or "not recorded", "sim": of_sim[label] or "not recorded"}
         for label in of_sim

@@ -8,14 +8,15 @@ from gpu_simulate_test.analysis.samples import PERCENTILES
 
 WITHIN_FLOOR, WITHIN_TOLERANCE, OFF = "within the floor", "within tolerance", "off"
 TOO_NOISY, NOT_JUDGED, VOID = "too noisy to judge", "not judged", "void"
-_WORSE = (NOT_JUDGED, WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, OFF)
+IN_SAMPLE = "in-sample"
+_WORSE = (NOT_JUDGED, WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, IN_SAMPLE, OFF)
 # Of a perfect simulation: from the headline's figure, and from all of them together.
 _FALSE_ALARMS_HEADLINE, _FALSE_ALARMS = 0.04, 0.01
 _Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 MAX_FLOOR = 0.30  # real runs further apart than this excuse any simulator, and so prove nothing
 
 
-def judge(percentiles: pd.DataFrame, tolerance: float) -> list[str]:
+def judge(percentiles: pd.DataFrame, tolerance: float, *, in_sample: bool = False) -> list[str]:
     """Verdict on each row of the percentile table.
 
     Parameters
@@ -24,13 +25,16 @@ def judge(percentiles: pd.DataFrame, tolerance: float) -> list[str]:
         `gpu_simulate_test.analysis.compare.Comparison.percentiles`.
     tolerance : float
         A relative error up to this is good enough.
+    in_sample : bool
+        The simulation was calibrated on a run that it is compared with.
 
     Returns
     -------
     list of str of length n_rows
         ``within the floor``: another real run could differ as much. ``within tolerance``: more than that, or no
         floor is known, yet small. ``too noisy to judge``: neither, but another real run could differ as much, for
-        the floor is above `MAX_FLOOR`. ``off``. ``not judged``: a figure is missing.
+        the floor is above `MAX_FLOOR`. ``off``. ``not judged``: a figure is missing. ``in-sample``, in such a
+        comparison, in place of the first two: that constants fit the run they come from proves nothing.
     """
     error, relative = percentiles["error_ns"].abs(), percentiles["relative_error"].abs()
     below_floor = error <= percentiles["floor_ns"]
@@ -40,11 +44,11 @@ def judge(percentiles: pd.DataFrame, tolerance: float) -> list[str]:
         below_floor,
         relative > tolerance,
     ]
-    words = [WITHIN_FLOOR, WITHIN_TOLERANCE, TOO_NOISY, OFF]
-    return [str(word) for word in np.select(known, words, NOT_JUDGED)]
+    within = [IN_SAMPLE] * 2 if in_sample else [WITHIN_FLOOR, WITHIN_TOLERANCE]
+    return [str(word) for word in np.select(known, [*within, TOO_NOISY, OFF], NOT_JUDGED)]
 
 
-def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
+def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame, *, in_sample: bool = False) -> str:
     """Verdict on the whole run.
 
     Of fifteen figures one is easily beyond its own floor by chance. So the run is off only where that is unlikely: the
@@ -60,25 +64,27 @@ def verdict_of(percentiles: pd.DataFrame, gates: pd.DataFrame) -> str:
         With its ``verdict`` column. The mean is not counted: it follows from the rest.
     gates : pandas.DataFrame
         `gpu_simulate_test.analysis.gates.check_gates`.
+    in_sample : bool
+        The simulation was calibrated on a run that it is compared with.
 
     Returns
     -------
     str
-        ``void`` when a gate is void; ``off``; ``too noisy to judge`` when some figure is and the floor of the median
-        E2E latency, the figure of the headline, is above `MAX_FLOOR`, however small its error came out; else the worst
-        of the others.
+        ``void`` when a gate is void; ``off``; ``in-sample`` of any other such comparison; ``too noisy to judge`` when
+        some figure is and the floor of the median E2E latency, the figure of the headline, is above `MAX_FLOOR`,
+        however small its error came out; else the worst of the others.
     """
     if (gates["status"] == VOID).any():
         return VOID
     rows = percentiles[percentiles["statistic"].isin(list(PERCENTILES)) & (percentiles["verdict"] != NOT_JUDGED)]
     if rows.empty:
-        return NOT_JUDGED
+        return IN_SAMPLE if in_sample else NOT_JUDGED
     found = rows["verdict"].to_numpy(dtype=object)
     headline = ((rows["metric"] == "e2e") & (rows["statistic"] == "p50")).to_numpy(dtype=bool)
     found = np.where((found == OFF) & ~_significant(rows, headline), WITHIN_FLOOR, found)
     if (headline & ~(rows["floor"] > MAX_FLOOR)).any():
         found = np.where(found == TOO_NOISY, WITHIN_FLOOR, found)
-    return max(map(str, found), key=_WORSE.index)
+    return max([*map(str, found), *[IN_SAMPLE] * in_sample], key=_WORSE.index)
 
 
 def _significant(rows: pd.DataFrame, headline: _Bools) -> _Bools:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from gpu_simulate_test.analysis.assess import Assessment
+from gpu_simulate_test.analysis.calibration import Calibration
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, number, percent
 from gpu_simulate_test.analysis.samples import Floats
 from gpu_simulate_test.analysis.verdict import (
+    IN_SAMPLE,
     MAX_FLOOR,
     NOT_JUDGED,
     OFF,
@@ -63,19 +65,54 @@ def cdf_limits(comparison: Comparison, metric: str) -> tuple[float, float]:
 
 
 def headline(assessment: Assessment) -> str:
-    """Say in one sentence how far the simulated median end-to-end latency is off, and whether that matters."""
+    """Say in one sentence how far the simulated median end-to-end latency is off, and whether that matters.
+
+    Where the simulation was calibrated on a run compared here, what it is off elsewhere comes first.
+    """
     rows = assessment.comparison.of_metric("e2e")
     median = rows.to_dict("records")[0]
     digits = max(decimals(rows[["real_ns", "sim_ns"]]) - 1, 0)  # a sentence is read, not computed with
     real, sim = (ms(median[f"{side}_ns"], digits) for side in ("real", "sim"))
-    relative = round(100 * median["relative_error"], 1)
     figures = f"(sim {sim} ms, real {real} ms, {taken_over(assessment.comparison, 'e2e')})"
-    if np.isnan(relative):
+    if np.isnan(median["relative_error"]):
         return f"The simulator cannot be judged on the median end-to-end latency, which is zero in reality {figures}."
-    distance = (
-        f"{number(abs(relative), 1, '%')} too {'low' if relative < 0 else 'high'}" if relative else "to within 0.1 %"
-    )
+    distance = _distance(median["relative_error"])
+    if assessment.calibration and assessment.calibration.in_sample:
+        within = "which proves nothing"
+        if median["verdict"] == OFF:
+            within = f"beyond the tolerance of {percent(assessment.tolerance)} even there"
+        against = _learned_from(assessment.calibration, assessment.comparison.num_repeats)
+        lead = _elsewhere(assessment.calibration)
+        return f"{lead}; against {against}, it predicts that latency {distance} {figures}, {within}."
     return f"The simulator predicts the median end-to-end latency {distance} {figures}; {_against(median, assessment)}."
+
+
+def _distance(relative_error: float) -> str:
+    percents = round(100 * relative_error, 1)
+    if not percents:
+        return "to within 0.1 %"
+    return f"{number(abs(percents), 1, '%')} too {'low' if percents < 0 else 'high'}"
+
+
+def _elsewhere(calibration: Calibration) -> str:
+    """How far a simulator is off on what its constants do not come from."""
+    latency = "the median end-to-end latency"
+    if calibration.held_out:
+        error, n = calibration.held_out
+        held = f"On {count(n, 'request')} held back from its calibration"
+        return f"{held}, the simulator predicts {latency} {_distance(error)}"
+    if calibration.left_out:
+        error, n = calibration.left_out
+        held = f"On runs left out of its calibration in turn (median of {count(n)})"
+        return f"{held}, the simulator is {percent(error)} off on {latency}"
+    return f"How far the simulator is off on {latency} is not known, for nothing was held back from its calibration"
+
+
+def _learned_from(calibration: Calibration, num_repeats: int) -> str:
+    names = ", ".join(calibration.compared)
+    if num_repeats == 1:
+        return f"{names}, the very run that its constants come from"
+    return f"{num_repeats} real runs, of which {names} gave its constants"
 
 
 def _against(median: Mapping[Any, Any], assessment: Assessment) -> str:
@@ -110,10 +147,13 @@ def verdict_line(assessment: Assessment) -> str:
         f"{NAMES[row['metric']]} {row['statistic'].upper()} {percent(row['relative_error'], sign=True)}"
         for row in rows.to_dict("records")
     ]
-    line = assessment.verdict
+    line, calibration = assessment.verdict, assessment.calibration
     if line in (OFF, WITHIN_TOLERANCE):
         more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
         line += f" ({', '.join(worst[:3])}{more})"
+    if calibration and calibration.in_sample:
+        more = f"the constants come from {', '.join(calibration.compared)}, compared here"
+        line += f" ({more}; {calibration.proof()})" if line == IN_SAMPLE else f"; {more}"
     unjudged = [NAMES[metric] for metric in assessment.comparison.unjudged]
     return f"{line}; {', '.join(unjudged)} {NOT_JUDGED}" if unjudged else line
 
@@ -148,6 +188,12 @@ def how_to_read(assessment: Assessment) -> list[str]:
         "The interval beside an error is its 95 % bootstrap confidence interval, had other requests of the same "
         "traffic come (blocks of neighbours in order of arrival, the same ones for both runs)."
     )
+    if assessment.calibration and assessment.calibration.in_sample:
+        limits.append(
+            f"In-sample: the simulation's constants were made to fit {', '.join(assessment.calibration.compared)}. "
+            "That an error here is small proves nothing, so no figure is called within floor or tolerance. Compare it "
+            "with a run that it was not calibrated on."
+        )
     limits.append(
         f"Verdict: within a floor of at most {percent(MAX_FLOOR)}, else within tolerance "
         f"({percent(assessment.tolerance)} of the real figure), else too noisy to judge where a wider floor would "

@@ -65,8 +65,12 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
 
 
 def _check_gate(verdict: str, line: str, report: Path) -> None:
-    from gpu_simulate_test.analysis.verdict import OFF, VOID
+    from gpu_simulate_test.analysis.verdict import IN_SAMPLE, OFF, VOID
 
+    if verdict == IN_SAMPLE:
+        raise GateError(
+            f"the verdict is {line}, which proves nothing: {report}; compare a run that it was not calibrated on"
+        )
     if verdict in (OFF, VOID):
         raise GateError(f"the verdict is {line}: {report}; gate=false only reports it")
 

@@ -136,7 +136,7 @@ class CompareRunsConfig(StageConfig):
         default=False, description="compare what can be compared although workloads or token counts differ"
     )
     tolerance: Float = Field(default=0.05, ge=0, le=10, description="a relative error up to this is good enough")
-    gate: bool = Field(default=False, description="exit 5 when the verdict is off, for use in CI")
+    gate: bool = Field(default=False, description="exit 5 when the verdict is off, void or in-sample, for use in CI")
     slo: SloConfig = Field(default_factory=SloConfig)
 
 

@@ -52,7 +52,8 @@ PERCENTILES = Table(
                 "verdict",
                 STR,
                 "the first that holds: `within the floor` (of at most 30 %), `within tolerance`, `too noisy to judge` "
-                "(below a wider floor), `off`; `not judged` where a figure is missing",
+                "(below a wider floor), `off`; `not judged` where a figure is missing. Against a run that the "
+                "simulation was calibrated on, `in-sample` in place of the first two",
             ),
         ]
     ),

@@ -85,7 +85,11 @@ VIDUR = {
         "`model_id`, `device`, `network_device`, `scheduler`, [`limits`](#limits), `num_blocks_estimated`: whether "
         "their number of KV blocks is the profile's estimate, and `router`, of `limits.data_parallel` replicas"
     ),
-    "predictor": Key("`iterations`, `operators`, `kernels` or `stock`"),
+    "predictor": Key("`iterations`, `operators`, `kernels`, `stock` or `calibrated`"),
+    "calibration": Key(
+        "of the predictor `calibrated`: the profile's `calibration.json`, whole; else null. Not in older runs",
+        always=False,
+    ),
     "loop": Key(
         "`name`: `core` or `vidur`; `checked`: on how many requests the core was identical to Vidur's, 0 with "
         "`vidur/scheduler=vllm_v1`, which Vidur has not; `difference`: where it was not, or null"

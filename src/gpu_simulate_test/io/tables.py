@@ -166,9 +166,11 @@ REAL_ITERATIONS = Table(
         [
             column("iteration_id", INT, "of the real run"),
             column("predicted_ns", INT, "by the predictor of the simulation, `machine_speed` included"),
+            column("host_ns", INT, "of `predicted_ns`, the calibrated host time; only of a calibrated predictor"),
             _IN_PROFILE,
         ]
     ),
+    optional=frozenset({"host_ns"}),
     large=True,
 )
 AT_REAL_SPEED = Table(

@@ -4,8 +4,10 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_simulate_test.analysis.attribution import PARTS, Attribution, attribute
+from gpu_simulate_test.analysis.attribution import HOST, PARTS, Attribution, attribute
 from gpu_simulate_test.analysis.compare import compare
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.trace import trace_json
@@ -24,12 +26,13 @@ from gpu_simulate_test.io.tables import (
     REAL_ITERATIONS,
     REQUEST_METRICS,
     TOKEN_METRICS,
+    read_table,
     write_table,
 )
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.real_bench.metrics import build_metrics
 from gpu_simulate_test.real_bench.replay import replay
-from tests.support.builders import MS, WORKLOAD_SHA256
+from tests.support.builders import MS, WORKLOAD_SHA256, calibration_on
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 
 LENGTHS = [(40, 6), (10, 12), (90, 3), (25, 8), (5, 1), (60, 9)]
@@ -72,13 +75,13 @@ def serve(path: Path, kind: str, engine: VirtualEngine, arrivals: Sequence[int],
     return load_run(path, kind)
 
 
-def write_predictions(folder: Path, real: Run, predict: Cost) -> None:
+def write_predictions(folder: Path, real: Run, predict: Cost, host_ns: int | None = None) -> None:
     assert real.iterations is not None
     names = Composition._fields
     rows = real.iterations.to_dict("records")
     times = [predict(Composition(**{name: row[name] for name in names})) for row in rows]
     table = pd.DataFrame({"iteration_id": real.iterations["iteration_id"], "predicted_ns": times, "in_profile": True})
-    write_table(folder, REAL_ITERATIONS, table)
+    write_table(folder, REAL_ITERATIONS, table if host_ns is None else table.assign(host_ns=host_ns))
 
 
 def write_at_real_speed(
@@ -97,21 +100,44 @@ def attributed(
     predict: Cost,
     arrivals: Sequence[int],
     lengths: list[tuple[int, int]] = LENGTHS,
+    calibration: dict[str, Any] | None = None,
+    host_ns: int | None = None,
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, Run]:
     """Parts of each request, the per-request comparison, and the real run."""
     with tempfile.TemporaryDirectory() as folder:
         of_real = serve(Path(folder) / "real", "real", real, arrivals, lengths)
         of_sim = serve(Path(folder) / "sim", "vidur", sim, arrivals, lengths)
-        write_predictions(of_sim.path, of_real, predict)
+        write_predictions(of_sim.path, of_real, predict, host_ns)
         write_at_real_speed(of_sim.path, real, sim, arrivals, lengths)
+        if calibration:
+            of_sim = delayed(of_sim, calibration)
         comparison = compare(of_real, of_sim)
         found = attribute(comparison, of_real, of_sim)
     assert isinstance(found, Attribution)
     for metric, parts in found.per_request.items():
         assert np.allclose(parts.sum(axis=1), comparison.per_request[f"error_{metric}_ns"], rtol=0, atol=1e-3)
+        assert list(parts) == [part for part in PARTS if calibration or part != HOST]
         total = found.table().set_index(["metric", "part"]).loc[(metric, "total")]
         assert total["mean_ns"] == pytest.approx(comparison.per_request[f"error_{metric}_ns"].mean())
     return found.per_request, comparison.per_request, of_real
+
+
+def delayed(sim: Run, calibration: dict[str, Any]) -> Run:
+    """The simulated run, with what a calibration adds to a request outside its iterations."""
+    front, late = (calibration["constants"][name]["value"] for name in ("front_end_ns", "after_first_token_ns"))
+    tokens, requests = read_table(sim.path, TOKEN_METRICS), read_table(sim.path, REQUEST_METRICS)
+    tokens["token_time_ns"] += np.where(tokens["token_index"] > 0, front + late, front)
+    tokens["token_latency_ns"] += np.where(tokens["token_index"] == 1, late, 0)
+    then = read_table(sim.path, AT_REAL_SPEED)
+    for table in (requests, then):
+        several = requests["num_decode_tokens_actual"] > 1
+        table["first_token_time_ns"] += front
+        table["completion_time_ns"] += np.where(several, front + late, front)
+    requests["ttft_ns"] += front
+    write_table(sim.path, TOKEN_METRICS, tokens)
+    write_table(sim.path, REQUEST_METRICS, requests)
+    write_table(sim.path, AT_REAL_SPEED, then)
+    return replace(load_run(sim.path, "vidur"), meta=sim.meta | {"calibration": calibration})
 
 
 def share(parts: pd.DataFrame, prefix: str) -> float:
@@ -141,6 +167,31 @@ def test_a_queue_that_only_a_slower_engine_has_is_knock_on(real: VirtualEngine, 
     assert share(parts["e2e"], own) + share(parts["e2e"], "knock-on") == pytest.approx(1)
     # A request that comes while the engine pauses is handed over late; that pause is already counted.
     assert ((parts["e2e"]["scheduling"] + parts["e2e"]["dispatch lag"]).abs() < 1).all()
+
+
+def test_the_hosts_time_of_a_calibrated_predictor_is_no_longer_the_predictors() -> None:
+    """Kernels are predicted 2 ms too fast, and the calibration adds them."""
+    real, sim = VirtualEngine(VirtualClock(), slower), VirtualEngine(VirtualClock(), slower)
+    parts, errors, _ = attributed(real, sim, slower, SPACED, calibration=calibration_on(), host_ns=2 * MS)
+    uncalibrated, _, _ = attributed(real, VirtualEngine(VirtualClock()), affine_cost, SPACED)
+    assert (errors["error_e2e_ns"] == 0).all()
+    for metric, found in parts.items():
+        predictor = found.filter(like="predictor")
+        assert (found[HOST] > 0).all()
+        assert np.allclose(predictor.sum(axis=1), -found[HOST])
+        assert np.allclose(predictor, uncalibrated[metric].filter(like="predictor"))
+        assert (found[["knock-on", "between iterations", "dispatch lag", "scheduling"]].abs() < 1).all(axis=None)
+
+
+def test_what_a_calibration_adds_outside_iterations_is_the_hosts_too() -> None:
+    """A request of one token has none that comes later."""
+    calibration = calibration_on(front_end_ns=4 * MS, after_first_token_ns=MS)
+    real, sim = VirtualEngine(VirtualClock()), VirtualEngine(VirtualClock())
+    parts, _, _ = attributed(real, sim, affine_cost, SPACED, calibration=calibration, host_ns=0)
+    assert parts["ttft"][HOST].tolist() == [4 * MS] * len(LENGTHS)
+    assert parts["e2e"][HOST].tolist() == [4 * MS if tokens == 1 else 5 * MS for _, tokens in LENGTHS]
+    for found in parts.values():
+        assert (found.drop(columns=HOST).abs() < 1).all(axis=None)
 
 
 def test_it_says_which_kind_of_batch_the_predictor_gets_wrong() -> None:
@@ -184,17 +235,24 @@ def test_the_parts_are_what_a_plain_loop_over_iterations_finds(
     gaps = data.draw(st.lists(st.integers(0, 60 * MS), min_size=len(lengths), max_size=len(lengths)))
     arrivals = np.cumsum(gaps).tolist()
     real = PausingEngine(LateClock(), slower)
-    parts, _, run = attributed(real, VirtualEngine(VirtualClock(), max_num_seqs=2), affine_cost, arrivals, lengths)
+    sim = VirtualEngine(VirtualClock(), max_num_seqs=2)
+    calibrated = data.draw(st.booleans())
+    host_ns, front_ns, late_ns = data.draw(st.tuples(*[st.integers(0, MS)] * 3)) if calibrated else (0, 0, 0)
+    calibration = calibration_on(front_end_ns=front_ns, after_first_token_ns=late_ns) if calibrated else None
+    parts, _, run = attributed(real, sim, affine_cost, arrivals, lengths, calibration, host_ns if calibrated else None)
     assert run.iterations is not None
     for position, request in enumerate(run.requests.to_dict("records")):
         predictor, idle = 0.0, float(request["completion_time_ns"] - request["arrival_time_ns"])
+        host = float(front_ns + late_ns * (request["num_decode_tokens_actual"] > 1))
         for row in run.iterations.to_dict("records"):
             since = max(row["start_time_ns"], request["arrival_time_ns"])
             overlap = max(0, min(row["end_time_ns"], request["completion_time_ns"]) - since)
-            predictor += overlap * (-2 * MS / (row["end_time_ns"] - row["start_time_ns"]))
+            predictor += overlap * (-(2 * MS + host_ns) / (row["end_time_ns"] - row["start_time_ns"]))
+            host += overlap * host_ns / (row["end_time_ns"] - row["start_time_ns"])
             idle -= overlap
         found = parts["e2e"].iloc[position]
         assert found.filter(like="batches").sum() == pytest.approx(predictor, abs=1)
+        assert found.get(HOST, 0) == pytest.approx(host, abs=1)
         assert -(found["between iterations"] + found["dispatch lag"]) == pytest.approx(idle, abs=1)
 
 
@@ -237,11 +295,17 @@ def test_predictions_of_another_measurement_are_not_used(
 
 
 def test_the_table_has_every_part_and_shares_that_add_up() -> None:
-    frame = pd.DataFrame([[1.0, 2, 3, 4, 5, 5, 6], [1, 2, 3, 4, 5, 5, 6]], columns=list(PARTS))
+    frame = pd.DataFrame([[1.0, 2, 3, 1, 3, 5, 5, 6], [1, 2, 3, 1, 3, 5, 5, 6]], columns=list(PARTS))
     table = Attribution({"e2e": frame}).table()
     assert table["part"].tolist() == [*PARTS, "total"]
-    assert table["mean_ns"].tolist() == [1, 2, 3, 4, 5, 5, 6, 26]
+    assert table["mean_ns"].tolist() == [1, 2, 3, 1, 3, 5, 5, 6, 26]
     assert table["share"].iloc[:-1].sum() == pytest.approx(1)
+
+
+def test_parts_that_cancel_out_have_no_shares() -> None:
+    frame = pd.DataFrame([[0.1, 0.2, 0, -0.3, 0, 0, 0, 0]], columns=list(PARTS))
+    assert frame.sum(axis=1).item() != 0, "as floats are"
+    assert Attribution({"e2e": frame}).table()["share"].isna().all()
 
 
 def test_the_trace_shows_both_engines_and_every_phase_of_a_request(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from gpu_simulate_test.analysis.findings import Finding, find, same_requests
 from gpu_simulate_test.analysis.gates import NAMES
 from gpu_simulate_test.analysis.identity import compared
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
-from tests.support.builders import MS, write_run
+from tests.support.builders import MS, calibration_on, write_run
 
 CONTRACT = Path(__file__).parents[3] / "specs/001-compare-vidur-real-timing/contracts/artifacts.md"
 
@@ -106,6 +106,7 @@ def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     of_profile = {"profile_mismatch": [], "profile_sources": {"decoding": {"measured": 0.5, "interpolated": 0.0}}}
     switches = {"enable_prefix_caching": True, "async_scheduling": False}
     of_sim = {"loop": {"name": "core", "checked": 1, "difference": None}, **of_profile}
+    of_sim["calibration"] = calibration_on()
     of_sim["settings"] = {"limits": switches | {"data_parallel": 2}}
     real, sim = pair(tmp_path, {"arrivals_recorded": False, "engine": {"limits": switches}}, of_sim)
     for run in (real, sim):
