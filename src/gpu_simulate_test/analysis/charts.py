@@ -63,7 +63,7 @@ def _waterfall(metric: str, mean_ns: "pd.Series[float]") -> go.Figure:
     parts, values = list(map(str, mean_ns.index[:-1])), mean_ns.tolist()
     figure.add_trace(
         go.Waterfall(
-            x=[*(part.replace(", ", ",<br>").replace(" ", "<br>", 1) for part in parts), "<b>sim - real</b>"],
+            x=[*(part.replace(" ", "<br>") for part in parts), "<b>sim -<br>real</b>"],
             y=[value / NS_PER_MS for value in values],
             measure=[*["relative"] * len(parts), "total"],
             text=[ms(value, 2, sign=True) for value in values],
