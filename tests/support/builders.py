@@ -92,7 +92,7 @@ def write_run(
     return path
 
 
-def calibration_on(*runs: Path, **constants: float) -> dict[str, Any]:
+def calibration_on(*runs: Path, workload_sha256: str = "0f" * 32, **constants: float) -> dict[str, Any]:
     """What a simulated run says in ``calibration`` when its predictor was calibrated on these run directories.
 
     Parameters
@@ -111,7 +111,12 @@ def calibration_on(*runs: Path, **constants: float) -> dict[str, Any]:
             for name, value in values.items()
         },
         "runs": [
-            {"run_id": run.name, "path": str(run), "sha256": file_sha256(run / REQUEST_METRICS.filename)}
+            {
+                "run_id": run.name,
+                "path": str(run),
+                "sha256": file_sha256(run / REQUEST_METRICS.filename),
+                "workload_sha256": workload_sha256,
+            }
             for run in runs
         ],
         "held_out": None,

@@ -113,7 +113,6 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
     arrival = ints(latencies["arrival_time_ns"])
     submit = _submit_times(real, latencies, arrival)
     then = read_table(sim.path, AT_REAL_SPEED).set_index("request_id").loc[latencies["request_id"]]
-    constants = (sim.meta.get("calibration") or {}).get("constants")
     per_request = {}
     for metric in METRICS:
         known = (latencies[f"{metric}_ns"].notna() & other[f"{metric}_ns"].notna()).to_numpy()
@@ -122,13 +121,9 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
         of_real, of_sim = (ints(side.loc[known, f"{metric}_ns"]) for side in (latencies, other))
         since = arrival[known]
         at_real_speed = ints(then[_END_OF[metric]])[known] - since
-        beside = None
-        if constants is not None:
-            late = constants["after_first_token_ns"]["value"] if metric == "e2e" else 0.0
-            several = ints(latencies.loc[known, "num_tokens"]) > 1
-            beside = constants["front_end_ns"]["value"] + np.where(several, late, 0.0)
+        tokens = ints(latencies.loc[known, "num_tokens"]) if metric == "e2e" else np.ones_like(since)
         per_request[metric] = timeline.parts(
-            since, submit[known], since + of_real, of_sim - of_real, of_sim - at_real_speed, beside
+            since, submit[known], since + of_real, of_sim - of_real, of_sim - at_real_speed, _beside(sim, tokens)
         )
     return Attribution(per_request)
 
@@ -153,7 +148,7 @@ class _Timeline:
     kind: Ints
 
     def parts(
-        self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints, of_speed: Ints, beside: Floats | None
+        self, arrival: Ints, submit: Ints, completion: Ints, difference: Ints, of_speed: Ints, beside: Ints | None
     ) -> pd.DataFrame:
         """Split `difference`, of which slower iterations make `of_speed`.
 
@@ -210,6 +205,19 @@ def _timeline(real: Run, sim: Run) -> _Timeline | str:
     host = ints(predicted["host_ns"]) if calibrated else np.zeros(len(start), np.int64)
     excess = ints(predicted["predicted_ns"]) - host - (end - start)
     return _Timeline(start, end, host, excess, _kind_of(iterations))
+
+
+def _beside(sim: Run, tokens: Ints) -> Ints | None:
+    """What a calibration adds outside iterations until so many tokens of each request are out, ns; None without one."""
+    if not sim.meta.get("calibration"):
+        return None
+    speed = float(sim.meta.get("machine_speed") or 1.0)  # the host is as slow as the rest
+    front, late = (
+        round(speed * sim.meta["calibration"]["constants"][name]["value"])
+        for name in ("front_end_ns", "after_first_token_ns")
+    )
+    beside: Ints = np.where(tokens > 1, front + late, front)
+    return beside
 
 
 def _made_from(real: Run, sim: Run) -> bool:

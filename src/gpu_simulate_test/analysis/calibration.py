@@ -95,7 +95,9 @@ def of_calibration(calibration: Calibration | None, sim: Run) -> list[Finding]:
         told = f"the constants come from {', '.join(calibration.compared)}, compared here; {calibration.proof()}"
     else:
         value = "another engine" if differing else "other runs"
+        same = [str(one["run_id"]) for one in calibration.record["runs"] if _same_workload(one, sim)]
         told = f"{_constants(calibration.record['constants'])}; from {calibration.runs}"
+        told += f"; {', '.join(same)} served the same workload" if same else ""
     holds = not (calibration.in_sample or differing)
     return [Finding("calibration", holds, sim=value, detail="; ".join([*differing, told]))]
 
@@ -111,6 +113,11 @@ def _other_engine(record: dict[str, Any], sim: Run) -> list[str]:
         words = ("with", "without") if record["async_scheduling"] else ("without", "with")
         differing.append("calibrated {} asynchronous scheduling, simulated {} it".format(*words))
     return differing
+
+
+def _same_workload(run: dict[str, Any], sim: Run) -> bool:
+    served = run.get("workload_sha256")
+    return bool(served) and served == sim.meta.get("workload_sha256")
 
 
 def _constants(constants: dict[str, Any]) -> str:

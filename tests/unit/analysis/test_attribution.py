@@ -102,6 +102,7 @@ def attributed(
     lengths: list[tuple[int, int]] = LENGTHS,
     calibration: dict[str, Any] | None = None,
     host_ns: int | None = None,
+    speed: float = 1.0,
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, Run]:
     """Parts of each request, the per-request comparison, and the real run."""
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +111,7 @@ def attributed(
         write_predictions(of_sim.path, of_real, predict, host_ns)
         write_at_real_speed(of_sim.path, real, sim, arrivals, lengths)
         if calibration:
-            of_sim = delayed(of_sim, calibration)
+            of_sim = delayed(of_sim, calibration, speed)
         comparison = compare(of_real, of_sim)
         found = attribute(comparison, of_real, of_sim)
     assert isinstance(found, Attribution)
@@ -122,9 +123,11 @@ def attributed(
     return found.per_request, comparison.per_request, of_real
 
 
-def delayed(sim: Run, calibration: dict[str, Any]) -> Run:
+def delayed(sim: Run, calibration: dict[str, Any], speed: float) -> Run:
     """The simulated run, with what a calibration adds to a request outside its iterations."""
-    front, late = (calibration["constants"][name]["value"] for name in ("front_end_ns", "after_first_token_ns"))
+    front, late = (
+        round(speed * calibration["constants"][name]["value"]) for name in ("front_end_ns", "after_first_token_ns")
+    )
     tokens, requests = read_table(sim.path, TOKEN_METRICS), read_table(sim.path, REQUEST_METRICS)
     tokens["token_time_ns"] += np.where(tokens["token_index"] > 0, front + late, front)
     tokens["token_latency_ns"] += np.where(tokens["token_index"] == 1, late, 0)
@@ -137,7 +140,7 @@ def delayed(sim: Run, calibration: dict[str, Any]) -> Run:
     write_table(sim.path, TOKEN_METRICS, tokens)
     write_table(sim.path, REQUEST_METRICS, requests)
     write_table(sim.path, AT_REAL_SPEED, then)
-    return replace(load_run(sim.path, "vidur"), meta=sim.meta | {"calibration": calibration})
+    return replace(load_run(sim.path, "vidur"), meta=sim.meta | {"calibration": calibration, "machine_speed": speed})
 
 
 def share(parts: pd.DataFrame, prefix: str) -> float:
@@ -183,13 +186,14 @@ def test_the_hosts_time_of_a_calibrated_predictor_is_no_longer_the_predictors() 
         assert (found[["knock-on", "between iterations", "dispatch lag", "scheduling"]].abs() < 1).all(axis=None)
 
 
-def test_what_a_calibration_adds_outside_iterations_is_the_hosts_too() -> None:
-    """A request of one token has none that comes later."""
+@pytest.mark.parametrize("speed", [1.0, 1.25])
+def test_what_a_calibration_adds_outside_iterations_is_the_hosts_too(speed: float) -> None:
+    """A request of one token has none that comes later; a slow machine's host is slow as well."""
     calibration = calibration_on(front_end_ns=4 * MS, after_first_token_ns=MS)
     real, sim = VirtualEngine(VirtualClock()), VirtualEngine(VirtualClock())
-    parts, _, _ = attributed(real, sim, affine_cost, SPACED, calibration=calibration, host_ns=0)
-    assert parts["ttft"][HOST].tolist() == [4 * MS] * len(LENGTHS)
-    assert parts["e2e"][HOST].tolist() == [4 * MS if tokens == 1 else 5 * MS for _, tokens in LENGTHS]
+    parts, _, _ = attributed(real, sim, affine_cost, SPACED, calibration=calibration, host_ns=0, speed=speed)
+    assert parts["ttft"][HOST].tolist() == [speed * 4 * MS] * len(LENGTHS)
+    assert parts["e2e"][HOST].tolist() == [speed * (4 if tokens == 1 else 5) * MS for _, tokens in LENGTHS]
     for found in parts.values():
         assert (found.drop(columns=HOST).abs() < 1).all(axis=None)
 

@@ -17,7 +17,7 @@ from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
 from gpu_simulate_test.errors import GateError
 from gpu_simulate_test.io.files import read_json
 from gpu_simulate_test.io.run_dir import RunDir
-from tests.support.builders import MS, calibration_on, write_run
+from tests.support.builders import MS, WORKLOAD_SHA256, calibration_on, write_run
 from tests.support.configs import typed_config
 from tests.support.virtual_engine import VirtualClock, VirtualEngine
 from tests.unit.analysis.test_attribution import (
@@ -92,6 +92,8 @@ def test_on_another_run_the_gate_names_the_constants_and_where_they_are_from(tmp
         "detail": "an iteration 500.0 µs (450.0 to 550.0), kernels x 1.050 (0.945 to 1.155), front end 2.000 ms "
         "(1.800 to 2.200); not told from noise: a sequence 0, tokens after the first 0; from real_25",
     }
+    same = gate(assessed(tmp_path, [run], calibration_on(other, workload_sha256=WORKLOAD_SHA256)))
+    assert same["detail"].endswith("; from real_25; real_25 served the same workload")
     nothing = gate(assessed(tmp_path, [run], calibration_on(other)))["detail"]
     assert nothing.startswith("not told from noise: an iteration 0, a sequence 0, kernels x 1, front end 0,")
     assert "calibration" not in assessed(tmp_path, [run], None).gates["gate"].tolist()
