@@ -11,6 +11,8 @@ from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import NS_PER_MS, between, count, number, percent
 from gpu_simulate_test.analysis.verdict import IN_SAMPLE
 from gpu_simulate_test.config.ids import file_sha256
+from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.run_dir import RUN_META
 from gpu_simulate_test.io.tables import REQUEST_METRICS, find_table
 
 _NS_PER_US = 1e3
@@ -25,40 +27,40 @@ _CONSTANTS = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of a simulated run, and what of it is compared.
+    """What a simulated run says of its calibration, and what of it is compared.
 
     Attributes
     ----------
-    record : dict
-        The bundle's ``calibration.json``.
+    runs : tuple of str
+        Those that its constants come from.
     compared : tuple of str
-        Those of its runs that are among the real runs of the comparison: it is in-sample with any.
+        Those of them that are among the real runs of the comparison: it is in-sample with any.
+    same_workload : tuple of str
+        Those of them that served the workload of the simulated run.
+    constants : str
+        In words, with their intervals.
+    scheduler : str
+    async_scheduling : bool
+        Of the engine that they are of.
+    held_out : (float, int) or None
+        Relative error of the median E2E on the requests that were held back, and how many they are.
+    left_out : (float, int) or None
+        Median absolute error of the median E2E of runs left out in turn, and how many they are.
     """
 
-    record: dict[str, Any]
-    compared: tuple[str, ...] = ()
+    runs: tuple[str, ...]
+    compared: tuple[str, ...]
+    same_workload: tuple[str, ...]
+    constants: str
+    scheduler: str
+    async_scheduling: bool
+    held_out: tuple[float, int] | None
+    left_out: tuple[float, int] | None
 
     @property
     def in_sample(self) -> bool:
         """Whether the simulation is held against a run that its constants come from."""
         return bool(self.compared)
-
-    @property
-    def runs(self) -> str:
-        """The runs that its constants come from."""
-        return ", ".join(str(one["run_id"]) for one in self.record["runs"])
-
-    @property
-    def held_out(self) -> tuple[float, int] | None:
-        """Error of the median E2E on the requests that were held back, and how many they are; None without any."""
-        held = self.record.get("held_out")
-        return (_e2e_p50(held), int(held["requests"])) if held else None
-
-    @property
-    def left_out(self) -> tuple[float, int] | None:
-        """Median absolute error of the median E2E of runs left out in turn, and how many; None where none were."""
-        errors = [abs(_e2e_p50(one)) for one in self.record.get("leave_one_out") or []]
-        return (float(np.median(errors)), len(errors)) if errors else None
 
     def proof(self) -> str:
         """Say how far it was off on what its constants do not come from."""
@@ -76,48 +78,63 @@ def calibration_of(sim: Run, repeats: Sequence[Run] = ()) -> Calibration | None:
     """What the simulated run says of its calibration; None where it was not calibrated.
 
     A real run is one of the calibration's when its table of requests has the same content, whatever its name.
+
+    Raises
+    ------
+    ArtifactError
+        The record is malformed.
     """
     record = sim.meta.get("calibration")
     if not record:
         return None
     files = [find_table(run.path, REQUEST_METRICS) for run in repeats]
-    compared = {file_sha256(file) for file in files if file}
-    return Calibration(record, tuple(str(one["run_id"]) for one in record["runs"] if one["sha256"] in compared))
+    hashes = {file_sha256(file) for file in files if file}
+    try:
+        runs = [(str(one["run_id"]), one) for one in record["runs"]]  # two may have one name
+        held, others = record["held_out"], [abs(_e2e_p50(one)) for one in record["leave_one_out"]]
+        workload = sim.meta.get("workload_sha256")
+        return Calibration(
+            tuple(name for name, _ in runs),
+            tuple(name for name, one in runs if one["sha256"] in hashes),
+            tuple(name for name, one in runs if workload and one["workload_sha256"] == workload),
+            _constants(record["constants"]),
+            str(record["scheduler"]),
+            bool(record["async_scheduling"]),
+            (_e2e_p50(held), int(held["requests"])) if held else None,
+            (float(np.median(others)), len(others)) if others else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"malformed calibration: {sim.path / RUN_META}: {error!r}; run vidur-sim again") from error
 
 
 def of_calibration(calibration: Calibration | None, sim: Run) -> list[Finding]:
     """Whether the comparison can prove anything; nothing of a simulation that was not calibrated."""
     if calibration is None:
         return []
-    differing = _other_engine(calibration.record, sim)
+    differing = _other_engine(calibration, sim)
     if calibration.in_sample:
         value = IN_SAMPLE
-        told = f"the constants come from {', '.join(calibration.compared)}, compared here; {calibration.proof()}"
+        told = [f"the constants come from {', '.join(calibration.compared)}, compared here", calibration.proof()]
     else:
         value = "another engine" if differing else "other runs"
-        same = [str(one["run_id"]) for one in calibration.record["runs"] if _same_workload(one, sim)]
-        told = f"{_constants(calibration.record['constants'])}; from {calibration.runs}"
-        told += f"; {', '.join(same)} served the same workload" if same else ""
+        told = [calibration.constants, f"from {', '.join(calibration.runs)}"]
+        if calibration.same_workload:
+            told.append(f"{', '.join(calibration.same_workload)} served the same workload")
     holds = not (calibration.in_sample or differing)
-    return [Finding("calibration", holds, sim=value, detail="; ".join([*differing, told]))]
+    return [Finding("calibration", holds, sim=value, detail="; ".join([*differing, *told]))]
 
 
-def _other_engine(record: dict[str, Any], sim: Run) -> list[str]:
+def _other_engine(calibration: Calibration, sim: Run) -> list[str]:
     """How the engine that was simulated schedules otherwise than the one that the constants are of."""
     differing = []
     scheduler = look_up(sim.meta, "settings.scheduler")
-    if scheduler and scheduler != record["scheduler"]:
-        differing.append(f"calibrated with the scheduler {record['scheduler']}, simulated with {scheduler}")
+    if scheduler and scheduler != calibration.scheduler:
+        differing.append(f"calibrated with the scheduler {calibration.scheduler}, simulated with {scheduler}")
     ahead = look_up(sim.meta, "settings.limits.async_scheduling")
-    if ahead and (ahead == "True") != record["async_scheduling"]:
-        words = ("with", "without") if record["async_scheduling"] else ("without", "with")
+    if ahead and (ahead == "True") != calibration.async_scheduling:
+        words = ("with", "without") if calibration.async_scheduling else ("without", "with")
         differing.append("calibrated {} asynchronous scheduling, simulated {} it".format(*words))
     return differing
-
-
-def _same_workload(run: dict[str, Any], sim: Run) -> bool:
-    served = run.get("workload_sha256")
-    return bool(served) and served == sim.meta.get("workload_sha256")
 
 
 def _constants(constants: dict[str, Any]) -> str:

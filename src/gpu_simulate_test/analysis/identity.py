@@ -23,7 +23,7 @@ def compared(real: Run, sim: Run, findings: Sequence[Finding]) -> list[dict[str,
     of_real["Predictor"] = "none, measured"
     calibration = calibration_of(sim)
     of_sim["Predictor"] = (
-        f"calibrated, on {calibration.runs}"
+        f"calibrated, on {', '.join(calibration.runs)}"
         if calibration
         else look_up(sim.meta, "predictor", "params.vidur.predictor.name")
     )

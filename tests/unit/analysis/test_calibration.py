@@ -14,7 +14,7 @@ from gpu_simulate_test.analysis.report import comparison_table, headline, verdic
 from gpu_simulate_test.analysis.verdict import judge, verdict_of
 from gpu_simulate_test.cli import compare_runs as command
 from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
-from gpu_simulate_test.errors import GateError
+from gpu_simulate_test.errors import ArtifactError, GateError
 from gpu_simulate_test.io.files import read_json
 from gpu_simulate_test.io.run_dir import RunDir
 from tests.support.builders import MS, WORKLOAD_SHA256, calibration_on, write_run
@@ -80,7 +80,8 @@ def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     assert found.verdict == "within tolerance"
     assert gate(found)["status"] == "passed"
     copy = Path(shutil.copytree(same_name, tmp_path / "copy"))
-    assert assessed(tmp_path, [copy], calibration_on(old, same_name)).verdict == "in-sample"
+    for calibrated in ((old, same_name), (same_name, old)):
+        assert assessed(tmp_path, [copy], calibration_on(*calibrated)).verdict == "in-sample"
 
 
 def test_on_another_run_the_gate_names_the_constants_and_where_they_are_from(tmp_path: Path) -> None:
@@ -214,3 +215,12 @@ def test_gate_true_exits_5_and_stays_so_when_asked_again(tmp_path: Path) -> None
     (written,) = tmp_path.glob("comparisons/*/run_meta.json")
     assert read_json(written)["verdict"] == "in-sample"
     assert not any(word in (written.parent / "percentiles.csv").read_text() for word in GOOD)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"constants": {}}, {"runs": [{}]}, {"runs": None}, {"held_out": {"requests": 3}}, {"leave_one_out": [1]}]
+)
+def test_a_record_that_is_damaged_is_one_line(tmp_path: Path, damage: dict[str, Any]) -> None:
+    (run,) = real_runs(tmp_path, 20)
+    with pytest.raises(ArtifactError, match=r"^malformed calibration: .*run_meta\.json: .*; run vidur-sim again$"):
+        assessed(tmp_path, [run], calibration_on(run) | damage)
