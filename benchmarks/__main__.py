@@ -7,7 +7,7 @@ import pkgutil
 import benchmarks
 from benchmarks.table import HEADER, Scale, line
 
-_HELPERS = ("__main__", "table", "timing")
+_HELPERS = ("__main__", "fidelity", "stages", "table", "timing")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""A published vLLM run on an RTX PRO 6000, simulated from two profiles of that card, and where these two differ.
+"""Where two profiles of an RTX PRO 6000 differ, operator by operator: LLMServingSim's and the operator database's.
 
-One is LLMServingSim's, published with the run, the other the operator database's. Nothing is fitted to the run.
+How far the simulations from them are from a real run is on the board: ``python -m benchmarks.fidelity rtx_pro_6000``.
 """
 
 import tempfile
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.h100 import RUNS, Pair, latencies, run_command, told
+from benchmarks.fidelity.rtx_pro_6000 import DATA, SETTINGS
+from benchmarks.stages import run_command
 from benchmarks.table import Row, Scale
 
-DATA = RUNS.parent / "rtxpro6000-llama-3.1-8b"
 # An operator of the database, and LLMServingSim's layer for the same work; those that only one of them has.
 _PAIRS = {
     "qkv_gemm": "qkv_proj",
@@ -22,38 +22,16 @@ _PAIRS = {
     "add_norm_1": "layernorm",
     "act_gate": "act_fn",
 }
-_SETTINGS = (
-    "model=llama_3_1_8b",
-    "hardware=rtx_pro_6000",
-    "backend=recorded",
-    "backend.engine=vllm",
-    "backend.engine_version=0.19.0",
-    "workload=trace",
-    "limits.max_num_seqs=128",
-    "limits.max_num_batched_tokens=2048",
-    "limits.num_blocks=30000",  # the run does not say it; this many never fill
-)
 _TOKENS = (1, 32, 128, 512, 2048)
 
 
 def rows(scale: Scale) -> Iterator[Row]:
-    """Errors of both simulations, then operator by operator, the database's time over LLMServingSim's."""
+    """The database's time over LLMServingSim's."""
     if not DATA.is_dir():
-        yield Row("RTX PRO 6000 run", f"not measured: it is not here: {DATA.name}")
+        yield Row("RTX PRO 6000 profiles", f"not compared: they are not here: {DATA.name}")
         return
     with tempfile.TemporaryDirectory() as scratch:
-        given = [*_SETTINGS, f"output.root={scratch}", f"workload.trace={DATA / 'vllm' / 'requests.jsonl'}"]
-        run_command("workload_spec", *given)
-        real = run_command("real_bench", *given)
-        profiles = {}
-        for source in ("llmservingsim", "operator_db"):
-            chosen = [*given, f"profile={source}"]
-            if source == "llmservingsim":
-                chosen.append(f"profile.folder={DATA / 'profile'}")
-            profiles[source] = run_command("vidur_profile", *chosen)
-            sim = run_command("vidur_sim", *chosen, f"real_run_dir={real}")
-            yield Row(f"RTX PRO 6000, {source}", told(Pair(source, latencies(real), latencies(sim))))
-        yield from _operators(profiles["operator_db"])
+        yield from _operators(run_command("vidur_profile", *SETTINGS, "profile=operator_db", f"output.root={scratch}"))
 
 
 def _operators(root: Path) -> Iterator[Row]:

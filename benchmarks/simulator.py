@@ -1,6 +1,5 @@
 """vidur-sim on the Azure conversation lengths, a thousand requests to a million; the core against Vidur's own loop."""
 
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -9,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.stages import SHARED
 from benchmarks.table import Row, Scale
 from benchmarks.timing import Usage, measured, seconds
 from gpu_simulate_test.config.limits import EngineLimits
-from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.simulator.engine import run_core
 
-SHARED = Path(os.environ.get("GST_SHARED_DATA", project_root().parent / "shared" / "data"))
 TRACE = SHARED / "traces" / "azure_llm_2023_conv.csv"
 PROFILE = SHARED / "gpu-public" / "rtxpro6000-llama-3.1-8b" / "profile"
 LIMITS = EngineLimits(max_num_seqs=128, max_num_batched_tokens=2048, block_size=16, num_blocks=30_000)

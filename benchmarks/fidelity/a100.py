@@ -1,0 +1,47 @@
+"""A published pair on an A100: a Sarathi-Serve run, and the Vidur run that was published beside it."""
+
+from functools import partial
+from pathlib import Path
+
+from benchmarks.fidelity.board import Case, absent
+from benchmarks.fidelity.deployment import Deployment, compared
+from benchmarks.stages import SHARED
+
+DATA = SHARED / "a100-qwen3-0.6b-spaced-arrivals"
+SETTINGS = (
+    "model=qwen3_0_6b",
+    "hardware=a100",
+    "backend=recorded",
+    "profile=operator_db",
+    "vidur/scheduler=sarathi",
+    "workload=trace",
+    "limits.async_scheduling=false",
+    "limits.enable_prefix_caching=false",
+    "limits.max_num_seqs=1",
+    "limits.max_num_batched_tokens=512",
+    "limits.num_blocks=2048",  # as many never fill: one short request at a time
+)
+_NAME = "A100, spaced arrivals"
+_WHERE = ("1 A100", "Qwen3-0.6B", "Sarathi-Serve")
+_WHY = "the GPU waits for the host between the kernels of so small a model, and the host is in no table"
+
+
+def cases(scratch: Path) -> list[Case]:
+    """Of the pair itself, then of our simulation."""
+    if not DATA.is_dir():
+        return absent(_NAME, DATA.name)
+    root = scratch / "a100"
+    published = partial(compared, root, DATA / "real_run", DATA / "vidur_run", "allow_mismatch=true")
+    deployment = Deployment(root, SETTINGS)
+    whole = deployment.run(_NAME, f"workload.trace={DATA / 'real_run' / 'request_metrics.csv'}")
+    return [
+        Case(
+            f"{_NAME}: the published Vidur run",
+            *_WHERE,
+            published,
+            why=dict.fromkeys(
+                ("ttft", "e2e"), "no overheads, an attention table of another model: so it was published"
+            ),
+        ),
+        Case(_NAME, *_WHERE, whole.plain, why=dict.fromkeys(("ttft", "e2e"), _WHY)),
+    ]

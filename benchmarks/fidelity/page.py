@@ -1,0 +1,94 @@
+"""The page: every figure of it is from a comparison, or from where a peer's was collected."""
+
+import importlib.metadata
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from benchmarks.fidelity.board import LEVELS, METRICS, NONE, Errors, Row, percent
+from benchmarks.fidelity.peers import published
+from gpu_simulate_test.config.paths import project_root
+from gpu_simulate_test.io.provenance import environment, git_state, now
+
+PAGE = project_root() / "docs" / "fidelity.md"
+LARGE = 0.05  # beyond what compare-runs tolerates: said below the table
+_PACKAGES = {"Vidur": "vidur", "aiconfigurator-core": "aiconfigurator-core", "PyTorch": "torch"}
+
+
+def render(rows: Mapping[str, Sequence[Row]]) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    rows : mapping of str to sequence of Row
+        The main table by data set.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    every = [row for of_one in rows.values() for row in of_one]
+    return environment.get_template("page.md.j2").render(
+        date=now()[:10],
+        versions=versions(every),
+        rows=every,
+        metrics=[metric.upper() for metric in METRICS],
+        figures=[f"{metric.upper()} {level.upper()}" for metric in METRICS for level in LEVELS],
+        h100={kind: summary(errors) for kind, errors in _sides(rows.get("h100", ())).items() if errors},
+        large=large(every),
+        tolerated=f"{100 * LARGE:.0f} %",
+        peers=published(),
+    )
+
+
+def versions(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Of what made the figures: name and version."""
+    git = git_state()
+    commit = (git["git_commit"] or "not in a checkout") + (", with changes" if git["git_dirty"] else "")
+    env = environment()
+    found = [("this project", commit)]
+    for name, package in _PACKAGES.items():
+        try:
+            found.append((name, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    engines = sorted({row.case.engine for row in rows} - {NONE})
+    machine = f"{env['cpu']}, {env['cpu_count']} cores"
+    return [*found, ("engines", ", ".join(engines)), ("Python", env["python"]), ("this machine", machine)]
+
+
+def _sides(rows: Sequence[Row]) -> dict[str, list[Errors]]:
+    return {
+        "nothing fitted": [row.plain for row in rows if row.plain],
+        "calibrated": [row.calibrated for row in rows if row.calibrated and not row.calibrated.in_sample],
+    }
+
+
+def summary(errors: Sequence[Errors]) -> list[str]:
+    """How many runs, then of each figure the median of the absolute errors and the largest, in %."""
+    absolute = [[100 * abs(one.of(metric, level)) for one in errors] for metric in METRICS for level in LEVELS]
+    return [str(len(errors)), *(f"{statistics.median(of):.1f} ({max(of):.1f})" for of in absolute)]
+
+
+def large(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """Medians that are far off: the kind of figure, of which runs, and why as far as it is known."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for metric in ("ttft", "e2e"):
+        for row in rows:
+            for kind, errors, why in (
+                ("nothing fitted", row.plain, row.case.why),
+                ("calibrated", row.calibrated, row.case.why_calibrated),
+            ):
+                if errors is not None and abs(errors.of(metric)) > LARGE:
+                    reason = why.get(metric, "why is not known")
+                    found[f"{kind}, {metric.upper()} P50", reason].append(
+                        f"{row.case.run} {percent(errors.of(metric))}"
+                    )
+    return [(kind, ", ".join(runs), reason) for (kind, reason), runs in found.items()]
