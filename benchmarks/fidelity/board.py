@@ -1,7 +1,6 @@
 """The rows of the board, measured one by one: one that fails says why and leaves the others."""
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,15 +19,15 @@ class Errors:
         Behind each figure.
     table : mapping of str to tuple of float
         By metric, of P50, P90 and P99.
-    floor : float
-        What another real run could differ by, of E2E P50, relative; NaN of one real run.
+    floors : mapping of str to float
+        What another real run could differ by at P50, relative, by metric; empty of one real run.
     in_sample : bool
         Something was fitted to the very run that it is compared with.
     """
 
     requests: int
     table: Mapping[str, tuple[float, ...]]
-    floor: float = math.nan
+    floors: Mapping[str, float] = field(default_factory=dict)
     in_sample: bool = False
 
     def of(self, metric: str, level: str = "p50") -> float:
@@ -109,7 +108,7 @@ def measured(case: Case) -> Row:
             return None
 
     plain, calibrated = attempt("not compared", case.plain), attempt("not calibrated", case.calibrated)
-    floors = [errors.floor for errors in (plain, calibrated) if errors is not None and not math.isnan(errors.floor)]
+    floors = [errors.floors["e2e"] for errors in (plain, calibrated) if errors is not None and errors.floors]
     if floors:
         remarks.append(f"floor of E2E P50 ±{100 * floors[0]:.1f}")
     return Row(case, plain, calibrated, "; ".join(remarks))
@@ -128,9 +127,3 @@ def one_line(error: Exception) -> str:
 def percent(error: float) -> str:
     """A relative error in %, with its sign."""
     return NONE if math.isnan(error) else f"{100 * error:+.1f}"
-
-
-def median_and_largest(errors: Sequence[float]) -> str:
-    """Of the absolute errors, in %."""
-    absolute = [100 * abs(error) for error in errors]
-    return f"{statistics.median(absolute):.1f} ({max(absolute):.1f})" if absolute else NONE

@@ -1,5 +1,6 @@
 """An engine on its machine, and the real runs it served: simulated and compared by the commands that a user types."""
 
+import math
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,6 +44,7 @@ class Deployment:
     @cached_property
     def profile(self) -> Path:
         """The profile, made with nothing but what its source says."""
+        _ = self.runs[0].workload_dir  # an engine that is measured wants one
         return self.runs[0].stage("vidur_profile")
 
 
@@ -60,9 +62,14 @@ class Run:
         return run_command(stage, *given, python=self.deployment.python)
 
     @cached_property
+    def workload_dir(self) -> Path:
+        """Its requests."""
+        return self.stage("workload_spec")
+
+    @cached_property
     def real(self) -> Path:
         """Its directory, measured or imported."""
-        self.stage("workload_spec")
+        _ = self.workload_dir
         return self.stage("real_bench", *self.deployment.measuring)
 
     def plain(self) -> Errors:
@@ -82,7 +89,9 @@ def compared(root: Path, real: Path, sim: Path, *more: str) -> Errors:
     folder = run_command("compare_runs", f"output.root={root}", f"real_run_dir={real}", f"sim_run_dir={sim}", *more)
     table = read_table(folder, PERCENTILES).set_index(["metric", "statistic"])
     errors = {metric: tuple(_figure(table, metric, level, "relative_error") for level in LEVELS) for metric in METRICS}
-    return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, _figure(table, "e2e", "p50", "floor"))
+    floors = {metric: _figure(table, metric, "p50", "floor") for metric in METRICS}
+    known = {metric: floor for metric, floor in floors.items() if not math.isnan(floor)}
+    return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, known)
 
 
 def _figure(table: pd.DataFrame, metric: str, statistic: str, column: str) -> float:

@@ -1,6 +1,7 @@
 """The page: every figure of it is from a comparison, or from where a peer's was collected."""
 
 import importlib.metadata
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.io.provenance import environment, git_state, now
 
 PAGE = project_root() / "docs" / "fidelity.md"
+UNKNOWN = "why is not known"
 LARGE = 0.05  # beyond what compare-runs tolerates: said below the table
 _PACKAGES = {"Vidur": "vidur", "aiconfigurator-core": "aiconfigurator-core", "PyTorch": "torch"}
 
@@ -60,7 +62,7 @@ def versions(rows: Sequence[Row]) -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             continue
     engines = sorted({row.case.engine for row in rows} - {NONE})
-    machine = f"{env['cpu']}, {env['cpu_count']} cores"
+    machine = f"{env['cpu']}, {env['cpu_count']} cores, load {os.getloadavg()[2]:.1f} in the last 15 minutes"
     return [*found, ("engines", ", ".join(engines)), ("Python", env["python"]), ("this machine", machine)]
 
 
@@ -87,7 +89,8 @@ def large(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
                 ("calibrated", row.calibrated, row.case.why_calibrated),
             ):
                 if errors is not None and abs(errors.of(metric)) > LARGE:
-                    reason = why.get(metric, "why is not known")
+                    within = abs(errors.of(metric)) <= errors.floors.get(metric, 0.0)
+                    reason = "no more than another real run could differ by" if within else why.get(metric, UNKNOWN)
                     found[f"{kind}, {metric.upper()} P50", reason].append(
                         f"{row.case.run} {percent(errors.of(metric))}"
                     )

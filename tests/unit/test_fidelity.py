@@ -99,8 +99,12 @@ def test_what_is_far_off_is_said_with_its_reason() -> None:
 
 
 def test_the_floor_of_repeats_is_beside() -> None:
-    row = measured(Case("a", plain=lambda: Errors(10, errors(0.1).table, floor=0.123)))
+    row = measured(Case("a", plain=lambda: Errors(10, errors(0.1).table, {"e2e": 0.123})))
     assert row.remark == "floor of E2E P50 ±12.3"
+    assert [reason for _, _, reason in large([row])] == [
+        "why is not known",
+        "no more than another real run could differ by",
+    ]
     assert measured(Case("a", plain=lambda: errors(0.1))).remark == ""
 
 
