@@ -1,6 +1,7 @@
 """The shared data, and a stage run as a user runs it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ class StageFailed(RuntimeError):
 
 
 def run_command(stage: str, *settings: str, python: str = sys.executable) -> Path:
-    """Run a stage as a user does; returns its run directory.
+    """Run a stage as a user does; returns its run directory, also of a run that was there already.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ def run_command(stage: str, *settings: str, python: str = sys.executable) -> Pat
     command = [python, "-m", f"gpu_simulate_test.cli.{stage}", *settings]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
+        if finished := re.search(r"^error: already finished: (.+); set overwrite=true", done.stderr, re.MULTILINE):
+            return Path(finished[1])
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise StageFailed(f"{stage.replace('_', '-')}: {said[-1].removeprefix('error: ')}")
     return Path(done.stdout.splitlines()[-1])

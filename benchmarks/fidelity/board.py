@@ -1,7 +1,7 @@
 """The rows of the board, measured one by one: one that fails says why and leaves the others."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 METRICS = ("ttft", "tpot", "e2e")
@@ -23,12 +23,15 @@ class Errors:
         What another real run could differ by at P50, relative, by metric; empty of one real run.
     in_sample : bool
         Something was fitted to the very run that it is compared with.
+    commits : frozenset of str
+        Of this project, which simulated and compared.
     """
 
     requests: int
     table: Mapping[str, tuple[float, ...]]
     floors: Mapping[str, float] = field(default_factory=dict)
     in_sample: bool = False
+    commits: frozenset[str] = frozenset()
 
     def of(self, metric: str, level: str = "p50") -> float:
         """One of them."""

@@ -2,15 +2,19 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from benchmarks.fidelity.board import LEVELS, METRICS, Errors
 from benchmarks.stages import run_command
 from gpu_simulate_test.io.comparison_tables import PERCENTILES
+from gpu_simulate_test.io.files import read_json
+from gpu_simulate_test.io.run_dir import RUN_META
 from gpu_simulate_test.io.table_files import read_table
 
 
@@ -91,8 +95,14 @@ def compared(root: Path, real: Path, sim: Path, *more: str) -> Errors:
     errors = {metric: tuple(_figure(table, metric, level, "relative_error") for level in LEVELS) for metric in METRICS}
     floors = {metric: _figure(table, metric, "p50", "floor") for metric in METRICS}
     known = {metric: floor for metric, floor in floors.items() if not math.isnan(floor)}
-    return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, known)
+    ours = [folder, *([sim] if sim.is_relative_to(root) else [])]  # not where somebody else simulated
+    commits = frozenset(_commit(read_json(path / RUN_META)) for path in ours)
+    return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, known, commits=commits)
 
 
 def _figure(table: pd.DataFrame, metric: str, statistic: str, column: str) -> float:
     return float(table[column].loc[(metric, statistic)])
+
+
+def _commit(meta: Mapping[str, Any]) -> str:
+    return f"{meta['git_commit'] or 'not in a checkout'}"[:12] + (" with changes" if meta["git_dirty"] else "")

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from benchmarks.fidelity.board import LEVELS, METRICS, NONE, Errors, Row, percent
 from benchmarks.fidelity.peers import published
 from gpu_simulate_test.config.paths import project_root
-from gpu_simulate_test.io.provenance import environment, git_state, now
+from gpu_simulate_test.io.provenance import environment, now
 
 PAGE = project_root() / "docs" / "fidelity.md"
 UNKNOWN = "why is not known"
@@ -52,10 +52,9 @@ def render(rows: Mapping[str, Sequence[Row]]) -> str:
 
 def versions(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Of what made the figures: name and version."""
-    git = git_state()
-    commit = (git["git_commit"] or "not in a checkout") + (", with changes" if git["git_dirty"] else "")
     env = environment()
-    found = [("this project", commit)]
+    commits = {one for row in rows for errors in (row.plain, row.calibrated) if errors for one in errors.commits}
+    found = [("this project, commit", ", ".join(sorted(commits)))]
     for name, package in _PACKAGES.items():
         try:
             found.append((name, importlib.metadata.version(package)))
