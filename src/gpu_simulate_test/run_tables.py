@@ -22,15 +22,17 @@ def request_table(workload: Workload, line: Timeline, backend: str) -> pd.DataFr
         A request neither failed nor made a token.
     """
     size, spans = len(workload), line.spans()
-    start_ns, end_ns = np.append(line.start_ns, 0), line.end_ns  # the 0 is for those that no iteration took up
+    start_ns, out_ns = np.append(line.start_ns, 0), line.out_ns  # the 0 is for those that no iteration took up
     ok = np.ones(size, dtype=bool)
     ok[list(line.failures)] = False
     begin, end = (np.searchsorted(spans.request, np.arange(size), side=side) for side in ("left", "right"))
     if len(missing := np.flatnonzero(ok & (begin == end))):
         raise AssertionError(f"requests neither served nor failed: {missing.tolist()}")
     first, last = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-    first[ok] = end_ns[spans.first[begin[ok]]]
-    last[ok] = end_ns[(spans.first + spans.count - 1)[end[ok] - 1]]
+    first[ok] = out_ns[spans.first[begin[ok]]]
+    last[ok] = out_ns[(spans.first + spans.count - 1)[end[ok] - 1]]
+    counts = spans.counts(size)
+    last[ok & (counts > 1)] += line.later_ns
     scheduled, submitted = (np.array(values, dtype=np.int64) for values in (line.first_scheduled, line.submit_ns))
     columns = {
         "request_id": workload.lengths["request_id"],
@@ -41,7 +43,7 @@ def request_table(workload: Workload, line: Timeline, backend: str) -> pd.DataFr
         "completion_time_ns": pd.arrays.IntegerArray(last, ~ok),
         "num_prefill_tokens": workload.lengths["num_prefill_tokens"],
         "num_decode_tokens": workload.lengths["num_decode_tokens"],
-        "num_decode_tokens_actual": spans.counts(size),
+        "num_decode_tokens_actual": counts,
         "num_preemptions": np.array(line.restarts, dtype=np.int64),
         "num_cached_tokens": np.array(line.cached, dtype=np.int64),
     }
@@ -80,20 +82,20 @@ def with_status(times: pd.DataFrame, backend: str) -> pd.DataFrame:
 
 def token_tables(line: Timeline) -> Iterator[pd.DataFrame]:
     """``token_metrics.csv``, some requests at a time; one piece at least. A failed request has no tokens there."""
-    spans, end_ns = line.spans().without(list(line.failures)), line.end_ns
+    spans, out_ns = line.spans().without(list(line.failures)), line.out_ns
     made = np.cumsum(spans.counts(line.num_requests))
     begin = 0
     while begin < line.num_requests or not begin:
         before = made[begin - 1] if begin else 0
         end = max(begin + 1, int(np.searchsorted(made, before + _PIECE, side="right")))
-        yield _tokens(spans.of_requests(begin, end), end_ns)
+        yield _tokens(spans.of_requests(begin, end), out_ns, line.later_ns)
         begin = end
 
 
-def _tokens(spans: Spans, end_ns: Ints) -> pd.DataFrame:
-    iterations = spans.iterations()
-    times, requests = end_ns[iterations], np.repeat(spans.request, spans.count)
+def _tokens(spans: Spans, out_ns: Ints, later_ns: int) -> pd.DataFrame:
+    iterations, requests = spans.iterations(), np.repeat(spans.request, spans.count)
     begins = np.diff(requests, prepend=-1) != 0
+    times = out_ns[iterations] + later_ns * ~begins
     first = np.flatnonzero(begins)
     columns = {
         "request_id": requests,
@@ -120,7 +122,7 @@ def iteration_tables(line: Timeline) -> Iterator[pd.DataFrame]:
 
 def token_gaps(line: Timeline) -> Gaps:
     """Times between the tokens of the requests that completed."""
-    return line.spans().without(list(line.failures)).gaps(line.end_ns)
+    return line.spans().without(list(line.failures)).gaps(line.out_ns, line.later_ns)
 
 
 def latency_percentiles(requests: pd.DataFrame, gaps: Gaps) -> Floats:

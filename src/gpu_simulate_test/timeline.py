@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,10 @@ class Timeline:
         Which of several replicas served each request.
     begins : list of int
         The first iteration of each replica, where there are several.
+    host_ns : numpy.ndarray of shape (n_iterations,), or None
+        How long after the end of each iteration its tokens come out; None: at its end.
+    later_ns : int
+        By which all tokens but a request's first come out later still.
     """
 
     def __init__(self, num_requests: int, origin_ns: int = 0) -> None:
@@ -53,6 +58,8 @@ class Timeline:
         self.failures: dict[int, Failure] = {}
         self.replica: array[int] | None = None
         self.begins: list[int] = []
+        self.host_ns: Ints | None = None
+        self.later_ns = 0
         self._iterations = array("q")  # rows of ITERATION_COLUMNS, one after another
         self._spans = array("q")  # rows of a request, its first iteration and their number
         self._token_ids = array("q")  # of a real run, whose spans are of one token each
@@ -159,6 +166,19 @@ class Timeline:
         """When each iteration ended, shape (n_iterations,)."""
         return self.iterations[:, 1].copy()
 
+    def column(self, name: str) -> Ints:
+        """One of `ITERATION_COLUMNS`, shape (n_iterations,)."""
+        return self.iterations[:, ITERATION_COLUMNS.index(name)].copy()
+
+    @property
+    def out_ns(self) -> Ints:
+        """When the first tokens made in each iteration come out, shape (n_iterations,): in order, as they are made."""
+        end_ns = self.end_ns
+        if self.host_ns is None:
+            return end_ns
+        pieces = pairwise([*(self.begins or [0]), len(end_ns)])
+        return np.concatenate([np.maximum.accumulate((end_ns + self.host_ns)[slice(*one)]) for one in pieces])
+
     @property
     def batches(self) -> list[Composition]:
         """What each iteration was made of."""
@@ -240,17 +260,33 @@ class Spans:
         begins = np.cumsum(self.count) - self.count
         return np.repeat(self.first - begins, self.count) + np.arange(int(self.count.sum()))
 
-    def gaps(self, end_ns: Ints) -> "Gaps":
-        """The times between tokens: those who make tokens in two iterations one after the other share theirs."""
-        sharing = np.zeros(len(end_ns) + 1, dtype=np.int64)
+    def gaps(self, out_ns: Ints, later_ns: int = 0) -> "Gaps":
+        """The times between tokens: those who make tokens in two iterations one after the other share theirs.
+
+        Parameters
+        ----------
+        out_ns : numpy.ndarray of shape (n_iterations,)
+            When the tokens of each come out.
+        later_ns : int
+            By which all but a request's first come out later.
+        """
+        sharing = np.zeros(len(out_ns) + 1, dtype=np.int64)
         np.add.at(sharing, self.first + 1, 1)
         np.add.at(sharing, self.first + self.count, -1)
-        weights = np.cumsum(sharing)[: len(end_ns)]
-        shared = np.flatnonzero(weights)
         again = np.flatnonzero(self.request[1:] == self.request[:-1])  # the next span is of the same request
-        between = end_ns[self.first[again + 1]] - end_ns[self.first[again] + self.count[again] - 1]
+        between = out_ns[self.first[again + 1]] - out_ns[self.first[again] + self.count[again] - 1]
+        if later_ns:
+            begins = np.diff(self.request, prepend=-1) != 0
+            second = self.first[begins & (self.count > 1)] + 1
+            np.add.at(sharing, second, -1)
+            np.add.at(sharing, second + 1, 1)
+            first = out_ns[second] - out_ns[second - 1] + later_ns
+            alone = np.isin(again, np.flatnonzero(begins & (self.count == 1)))
+            between = np.concatenate([first, between + later_ns * alone])
+        weights = np.cumsum(sharing)[: len(out_ns)]
+        shared = np.flatnonzero(weights)
         return Gaps.of(
-            np.concatenate([end_ns[shared] - end_ns[shared - 1], between]),
+            np.concatenate([out_ns[shared] - out_ns[shared - 1], between]),
             np.concatenate([weights[shared], np.ones(len(between), dtype=np.int64)]),
         )
 

@@ -18,6 +18,7 @@ _OVERRIDE = re.compile(r"(\+\+?|~)?([^=]*)=(.*)", re.DOTALL)
 _MULTIRUN = re.compile(r"\+{0,2}hydra\.mode=(RunMode\.)?MULTIRUN")
 # What Hydra's grammar reads as the text it is: a word or a path of plain letters, but for its words.
 _PLAIN = re.compile(r"(?!(?:null|true|false|inf|nan)$)(?:[a-z_]|\.{0,2}/)[\w./-]*", re.IGNORECASE | re.ASCII)
+_TEXTS = (str, str | None, str | list[str] | None)
 _QUOTES = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _QUOTED = re.compile(_QUOTES, re.DOTALL)
 _PIECE = re.compile(rf"(\s*(?:{_QUOTES})\s*(?=,|$))|([^,]*)", re.DOTALL)
@@ -151,8 +152,10 @@ def _literal(override: str, hints: dict[str, Any], multirun: bool) -> str:
     hint = hints.get(key)
     if hint == (dict[str, str] | None):
         value = ",".join(map(_columns, re.split(r"(?<=\})\s*,\s*(?=\{)", value) if swept else [value]))
-    elif hint in (str, str | None) or hints.get(key.rpartition(".")[0]) == (dict[str, str] | None):
-        value = _text(value, nullable=hint == (str | None), swept=swept)
+    elif hint == (str | list[str] | None) and value.startswith("["):
+        pass  # a list, of Hydra's grammar
+    elif hint in _TEXTS or hints.get(key.rpartition(".")[0]) == (dict[str, str] | None):
+        value = _text(value, nullable=hint not in (str, None), swept=swept)
     elif not value.isascii() and value[0] not in "'\"[{":  # the name of an option, in any script
         value = _text(value, nullable=True, swept=swept)
     return f"{sign}{key}={value}"

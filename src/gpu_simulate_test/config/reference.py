@@ -96,6 +96,8 @@ def _parts(annotation: Any) -> list[str]:
     if hasattr(annotation, "__metadata__"):
         return _parts(get_args(annotation)[0])
     names = {int: "integer", float: "number", str: "text", bool: "`true`, `false`", type(None): "`null`"}
+    if origin is list:
+        return ["`[text, ...]`"]
     return [names.get(annotation, "`{name: text, ...}`")]
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "STAGES",
     "ArrivalConfig",
     "BackendConfig",
+    "CalibrationConfig",
     "CompareRunsConfig",
     "EngineLimits",
     "EngineStageConfig",
@@ -102,8 +103,25 @@ class RealBenchConfig(EngineStageConfig):
     )
 
 
+class CalibrationConfig(Settings):
+    """What a profile learns from real runs."""
+
+    real_run_dir: str | list[str] | None = Field(
+        default=None,
+        description="a real run, or `[run,run]`, whose requests tell what kernels cannot: calibration.json is added "
+        "to the profile, for vidur/predictor=calibrated; with overwrite=true it is learned anew, the profile kept",
+    )
+
+    @property
+    def run_dirs(self) -> list[str]:
+        """One or several."""
+        return [self.real_run_dir] if isinstance(self.real_run_dir, str) else self.real_run_dir or []
+
+
 class VidurProfileConfig(EngineStageConfig):
     """Settings of vidur-profile."""
+
+    calibration: CalibrationConfig = Field(default_factory=CalibrationConfig)
 
 
 class VidurSimConfig(StageConfig):

@@ -58,9 +58,10 @@ class SchedulerConfig(Settings):
 class PredictorConfig(Settings):
     """How the simulator predicts an iteration's time."""
 
-    name: Literal["iteration", "operators_only", "stock"] = Field(
-        description="iteration: operators and what they leave out; operators_only: what Vidur alone sees; "
-        "stock: Vidur's own random forests, minutes of training"
+    name: Literal["iteration", "calibrated", "operators_only", "stock"] = Field(
+        description="iteration: operators and what they leave out; calibrated: that and the constants that "
+        "vidur-profile learned from a real run; operators_only: what Vidur alone sees; stock: Vidur's own random "
+        "forests, minutes of training"
     )
 
 

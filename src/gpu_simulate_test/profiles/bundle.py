@@ -20,7 +20,7 @@ from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state
 from gpu_simulate_test.io.tables import Table, find_table, read_table, write_table
 from gpu_simulate_test.latency.kernels import Kernels
 
-PROFILE_META = "profile_meta.json"
+PROFILE_META, CALIBRATION = "profile_meta.json", "calibration.json"
 
 # What a profile is valid for: the simulated settings must be the profiled ones.
 OF_LIMITS = ("dtype", "kv_cache_dtype", "tensor_parallel", "pipeline_parallel", "expert_parallel")
@@ -106,7 +106,7 @@ class Profile:
     """A finished bundle: operator and kernel times in ms, iteration times in ns.
 
     Kernels stand in for iterations; Vidur's own tables have neither. An engine whose operators cannot be called by
-    themselves has no operator tables.
+    themselves has no operator tables. The calibration is the record of ``calibration.json``, where there is one.
     """
 
     path: Path
@@ -116,6 +116,7 @@ class Profile:
     iteration: pd.DataFrame | None
     noise: pd.DataFrame | None
     kernels: Kernels | None
+    calibration: dict[str, Any] | None = None
 
 
 def read_bundle(path: Path) -> Profile:
@@ -137,7 +138,8 @@ def read_bundle(path: Path) -> Profile:
         iteration, noise = _read(path, ITERATION, meta), _read(path, NOISE, meta)
     if meta.get("operators", {}).get("points", 1):
         mlp, attention = _read(path, MLP, meta), _read(path, ATTENTION, meta)
-    return Profile(path, meta, mlp, attention, iteration, noise, kernels)
+    calibration = read_json(path / CALIBRATION) if (path / CALIBRATION).is_file() else None
+    return Profile(path, meta, mlp, attention, iteration, noise, kernels, calibration)
 
 
 def _read(path: Path, table: Table, meta: dict[str, Any], *, empty: bool = False) -> pd.DataFrame:

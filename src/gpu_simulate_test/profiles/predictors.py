@@ -64,14 +64,14 @@ class Predictors:
         return cls(operators, fit_iterations(points, operators), None, low, high)
 
     def model(self, name: str) -> LatencyModel:
-        """The iteration model, or for any other ``vidur.predictor.name`` the operators.
+        """The iteration model, which a calibration adds to, or for any other ``vidur.predictor.name`` the operators.
 
         Raises
         ------
         ArtifactError
             The profile has no operator tables, or nothing else.
         """
-        if name == "iteration":
+        if name in ("iteration", "calibrated"):
             if self.iterations is None:
                 raise ArtifactError(
                     "the profile has operators alone, no whole iterations and no kernels: vidur/predictor=iteration "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu_simulate_test.config.limits import EngineLimits
+from gpu_simulate_test.latency.calibration import NOTHING, Constants
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.simulator.clock import VirtualClock
 from gpu_simulate_test.simulator.engine import Asked, make_engine, run_core
@@ -58,6 +59,8 @@ class Core:
         See `gpu_simulate_test.simulator.engine.run_core`.
     router : str
         ``round_robin`` or ``least_outstanding``: who gets a request when it arrives.
+    constants : Constants
+        When the engine sees a request, and when its tokens come out; how long iterations take is the latency model's.
     """
 
     limits: EngineLimits
@@ -65,12 +68,24 @@ class Core:
     scheduler: str = "sarathi"
     prefixes: Sequence[Sequence[int]] | None = None
     router: str = "round_robin"
+    constants: Constants = NOTHING
 
     def run(self, latency: LatencyModel, on_finished: Callable[[int], object] = lambda _count: None) -> Timeline:
         """Serve the requests; `on_finished` is told how many completed in the last step."""
+        arrival_ns, num_prefill, num_decode = self.requests
+        seen = self.constants.seen_ns(arrival_ns), num_prefill, num_decode
         if self.limits.data_parallel == 1:
-            return run_core(self.limits, latency, *self.requests, on_finished, self.scheduler, self.prefixes)
-        line, requests, choose = Timeline(len(self.requests[0])), Asked(*self.requests), _ROUTERS[self.router]
+            line = run_core(self.limits, latency, *seen, on_finished, self.scheduler, self.prefixes)
+        else:
+            line = self._share_out(latency, seen, on_finished)
+        self.constants.deliver(line, self.limits)
+        return line
+
+    def _share_out(
+        self, latency: LatencyModel, seen: tuple[Ints, Ints, Ints], on_finished: Callable[[int], object]
+    ) -> Timeline:
+        """Serve requests on several replicas."""
+        line, requests, choose = Timeline(len(seen[0])), Asked(*seen), _ROUTERS[self.router]
         lines = [line, *(line.beside() for _ in range(1, self.limits.data_parallel))]
         replicas = [_Replica(self, latency, one) for one in lines]
         served_by = np.empty(len(requests), dtype=np.int64)
@@ -82,6 +97,6 @@ class Core:
             replicas[chosen].engine.submit(request)
         for one in replicas:
             one.serve_until(None, on_finished)
-        line.submit_ns = array("q", self.requests[0].tolist())
+        line.submit_ns = array("q", seen[0].tolist())
         line.join(lines[1:], served_by)
         return line

@@ -1,6 +1,6 @@
 """A finished real run as a simulation of the same workload sees it, and how slow its machine was, and when."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import read_run_meta, repeat_dirs
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, read_table
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.calibration import Calibrated
 from gpu_simulate_test.latency.model import LatencyModel, batches_of
 
 _NEIGHBOURS = 15  # iterations
@@ -47,10 +48,7 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     meta = read_run_meta(path)
     if meta.get("workload_sha256") != workload.sha256:
         raise ArtifactError(f"real run of another workload: {path}; it served {meta.get('workload_dir')}")
-    try:
-        limits = EngineLimits.model_validate(meta["engine"]["limits"])
-    except (KeyError, TypeError, ValidationError) as error:
-        raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out") from error
+    limits = limits_of(path, meta)
     requests = read_table(path, REQUEST_METRICS)
     # A request that failed in the real run has no length to learn from: it is simulated as asked.
     actual = requests["num_decode_tokens_actual"].where(requests["status"] == "ok", requests["num_decode_tokens"])
@@ -68,29 +66,51 @@ def load_real_run(path: Path, workload: Workload) -> RealRun:
     return RealRun(path, meta, limits, actual.to_numpy(), presence, burst, iterations)
 
 
+def limits_of(path: Path, meta: Mapping[str, Any]) -> EngineLimits:
+    """The engine's limits, of a real run's metadata.
+
+    Raises
+    ------
+    ArtifactError
+        It does not say them.
+    """
+    try:
+        return EngineLimits.model_validate(meta["engine"]["limits"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out") from error
+
+
 def predicted_iterations(iterations: pd.DataFrame, latency: LatencyModel, cover: Cover) -> pd.DataFrame:
     """The latency model on the real run's own iterations, for the attribution of the error: ``real_iterations.csv``."""
     batches = batches_of(iterations)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "iteration_id": iterations["iteration_id"],
             "predicted_ns": [round(latency.step_ns(batch, 0.0)) for batch in batches],
             "in_profile": cover(iterations),
         }
     )
+    if isinstance(latency, Calibrated):
+        table.insert(2, "host_ns", [round(latency.host_ns(batch, 0.0)) for batch in batches])
+    return table
 
 
 def slowness_record(real: RealRun, iterations: pd.DataFrame, predicted: pd.DataFrame) -> pd.DataFrame:
     """How much slower than predicted a run's iterations were, by the time since it began.
 
-    The time until the next one counts, unless no request was left. Over a few neighbours, for the batch that is
-    simulated at that time may be of another kind.
+    Over a few neighbours, for the batch that is simulated at that time may be of another kind.
     """
+    start = iterations["start_time_ns"]
+    took, expected = (
+        one.rolling(_NEIGHBOURS, center=True, min_periods=1).sum()
+        for one in (until_the_next(real, iterations), predicted["predicted_ns"])
+    )
+    return pd.DataFrame({"time_ns": start.mask(start == start.min(), 0), "ratio": took / expected})
+
+
+def until_the_next(real: RealRun, iterations: pd.DataFrame) -> "pd.Series[float]":
+    """What each iteration took, ns: until the next one began, unless no request was left; in order of their start."""
     start, end = iterations["start_time_ns"], iterations["end_time_ns"]
     arrivals, completions = (np.sort(times) for times in real.presence)
     left = np.searchsorted(arrivals, end, side="right") > np.searchsorted(completions, end, side="right")
-    took = (start.shift(-1).fillna(end.iloc[-1]) - start).where(left, end - start)
-    took, expected = (
-        one.rolling(_NEIGHBOURS, center=True, min_periods=1).sum() for one in (took, predicted["predicted_ns"])
-    )
-    return pd.DataFrame({"time_ns": start.mask(start == start.min(), 0), "ratio": took / expected})
+    return (start.shift(-1).fillna(end.iloc[-1]) - start).where(left, end - start)

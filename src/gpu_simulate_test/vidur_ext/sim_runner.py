@@ -5,11 +5,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from tqdm import tqdm
 
-from gpu_simulate_test.config.schema import VidurSimConfig
+from gpu_simulate_test.config.schema import StageConfig, VidurSimConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.metadata import sources_told
 from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
@@ -17,9 +17,11 @@ from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, SAMPLES
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.io.workload_prefixes import block_keys
+from gpu_simulate_test.latency.calibration import NOTHING, Calibrated, Constants
 from gpu_simulate_test.latency.model import LatencyModel, Slowed
 from gpu_simulate_test.latency.noise import Noise, Noisy
 from gpu_simulate_test.profiles.bundle import Profile
+from gpu_simulate_test.profiles.calibration import calibrated_constants
 from gpu_simulate_test.profiles.predictors import Predictors
 from gpu_simulate_test.run_tables import request_table
 from gpu_simulate_test.simulator.real_run import RealRun, predicted_iterations, slowness_record
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 _APART_S = 4.0  # simulations that take longer are worth the start of other processes
 
 
-def sim_settings(config: VidurSimConfig, real: RealRun | None, kv_tokens: int | None = None) -> SimSettings:
+def sim_settings(config: StageConfig, real: RealRun | None, kv_tokens: int | None = None) -> SimSettings:
     """Scheduling limits, from the real run where there is one, else from the config.
 
     Parameters
@@ -74,14 +76,14 @@ def sim_settings(config: VidurSimConfig, real: RealRun | None, kv_tokens: int | 
     )
 
 
-def machine_speed(config: VidurSimConfig, profile: Profile, real: RealRun | None) -> float:
+def machine_speed(profile: Profile, real: RealRun | None) -> float:
     """How much slower the machine was during the real run than while it was profiled.
 
     1 without a real run or without reference bursts on both sides. It knows nothing of the workload: it
     is one fixed burst, timed on both occasions.
     """
     profiled = profile.meta.get("reference_ns")
-    if not config.match_speed or real is None or real.reference_ns is None or not profiled:
+    if real is None or real.reference_ns is None or not profiled:
         return 1.0
     return real.reference_ns / float(profiled)
 
@@ -154,7 +156,7 @@ def vidur_sim(
     check_limits(workload, settings)
     check_loop(config)
     predictors = Predictors.from_profile(profile)
-    speed = machine_speed(config, profile, real)
+    speed = machine_speed(profile, real) if config.match_speed else 1.0
     loop, latency = _loop(config, settings, workload, profile, predictors, real, speed)
     noise = predictors.noise if config.vidur.samples else None
     runs = 1 + (config.vidur.samples if noise else 0) + (real is not None and real.iterations is not None)
@@ -195,10 +197,42 @@ def vidur_sim(
         real_run_dir=str(real.path.absolute()) if real else None,
         settings=settings.record(),
         predictor=config.vidur.predictor.name,
+        calibration=profile.calibration if config.vidur.predictor.name == "calibrated" else None,
         loop={"name": loop.name, "checked": loop.checked, "difference": loop.difference},
         reference_ns=profile.meta.get("reference_ns"),
         machine_speed=speed,
     )
+
+
+def make_loop(
+    config: StageConfig,
+    settings: SimSettings,
+    workload: Workload,
+    real: RealRun | None,
+    latency: LatencyModel,
+    *,
+    constants: Constants = NOTHING,
+    look_at: Callable[[Any], object] | None = None,
+    count: int | None = None,
+) -> Loop:
+    """What serves a workload's requests, or the first `count` of them.
+
+    Parameters
+    ----------
+    real : RealRun or None
+        As many output tokens are made as there.
+    latency : LatencyModel
+        What our core and Vidur's loop are compared with.
+    constants, look_at
+        See `gpu_simulate_test.vidur_ext.simulation.Loop`.
+    """
+    lengths = workload.lengths
+    num_decode = lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
+    requests = workload.arrival_time_ns[:count], lengths["num_prefill_tokens"].to_numpy()[:count], num_decode[:count]
+    prefixes = None
+    if settings.scheduler == "vllm_v1" and settings.limits.enable_prefix_caching:
+        prefixes = block_keys(workload, settings.limits.block_size)
+    return Loop(config.vidur.loop.name, settings, requests, latency, look_at, prefixes, constants)
 
 
 def _loop(
@@ -211,19 +245,18 @@ def _loop(
     speed: float,
 ) -> tuple[Loop, LatencyModel]:
     """What serves the requests, and what says how long their batches take."""
-    num_prefill = workload.lengths["num_prefill_tokens"].to_numpy()
-    num_decode = workload.lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
-    name, look_at = config.vidur.predictor.name, None
+    name, look_at, constants = config.vidur.predictor.name, None, NOTHING
     model = predictors.model(name)  # where it is stock: or the profile has nothing to train on
     if name == "stock":
-        model = stock = train_stock(profile, settings, int((num_prefill + num_decode).max()))
+        num_decode = workload.lengths["num_decode_tokens"] if real is None else real.num_decode_actual
+        model = stock = train_stock(profile, settings, int((workload.lengths["num_prefill_tokens"] + num_decode).max()))
         look_at = stock.look_at
     latency = model if speed == 1 else Slowed(model, speed)
-    requests = workload.arrival_time_ns, num_prefill, num_decode
-    prefixes = None
-    if settings.scheduler == "vllm_v1" and settings.limits.enable_prefix_caching:
-        prefixes = block_keys(workload, settings.limits.block_size)
-    return Loop(config.vidur.loop.name, settings, requests, latency, look_at, prefixes), latency
+    if name == "calibrated":
+        constants = calibrated_constants(profile).slowed(speed)
+        latency = Calibrated(latency, constants, settings.limits)
+    loop = make_loop(config, settings, workload, real, latency, constants=constants, look_at=look_at)
+    return loop, latency
 
 
 def _samples(

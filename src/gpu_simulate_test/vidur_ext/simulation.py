@@ -15,6 +15,7 @@ from vidur.entities.request import Request
 from vidur.simulator import Simulator
 
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.latency.calibration import NOTHING, Constants
 from gpu_simulate_test.latency.model import LatencyModel, stages_of
 from gpu_simulate_test.simulator.cluster import Core
 from gpu_simulate_test.timeline import Ints, Timeline
@@ -207,8 +208,8 @@ class Loop:
         What the two are compared with.
     look_at : callable or None
         Told of Vidur's batches, by a latency model that needs them: then Vidur's loop is used.
-    prefixes : sequence of sequences of int, or None
-        See `gpu_simulate_test.simulator.engine.run_core`.
+    prefixes, constants
+        See `gpu_simulate_test.simulator.cluster.Core`.
 
     Attributes
     ----------
@@ -229,11 +230,12 @@ class Loop:
         latency: LatencyModel,
         look_at: Callable[[Any], object] | None = None,
         prefixes: Sequence[Sequence[int]] | None = None,
+        constants: Constants = NOTHING,
     ) -> None:
         self._settings = settings
         self._requests = requests
         self._look_at = look_at
-        self.core = Core(settings.limits, requests, settings.scheduler, prefixes, settings.router)
+        self.core = Core(settings.limits, requests, settings.scheduler, prefixes, settings.router, constants)
         known = settings.scheduler in ("sarathi", "vllm_v1") and settings.limits.pipeline_parallel == 1
         self.name = name if known and look_at is None else "vidur"
         self.checked, self.difference = 0, None
@@ -267,4 +269,8 @@ class Loop:
         if name == "core":
             some = arrival_ns, num_prefill, num_decode
             return replace(self.core, requests=some).run(latency, on_finished)
-        return simulate(self._settings, latency, arrival_ns, num_prefill, num_decode, on_finished, self._look_at)
+        constants = self.core.constants
+        seen_ns = constants.seen_ns(arrival_ns)
+        line = simulate(self._settings, latency, seen_ns, num_prefill, num_decode, on_finished, self._look_at)
+        constants.deliver(line, self._settings.limits)
+        return line

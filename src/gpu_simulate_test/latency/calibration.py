@@ -1,0 +1,102 @@
+"""What kernels cannot know, as a handful of constants: the host's share of an iteration, and what is before and after.
+
+An engine that schedules step by step adds the host's work to the kernels'. One that schedules ahead does it beside the
+next iteration's kernels: an iteration takes the longer of the two, and its tokens come out when the host has been
+through all its sequences. (What it does once an iteration delays every token alike, and so counts as the front end.)
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gpu_simulate_test.config.limits import EngineLimits
+from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.latency.model import LatencyModel
+from gpu_simulate_test.timeline import Ints, Timeline
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a calibration estimates.
+
+    Attributes
+    ----------
+    step_ns : float
+        Host time an iteration.
+    sequence_ns : float
+        Host time for each sequence in it.
+    kernel_factor : float
+        On the kernels' time.
+    front_end_ns : float
+        From a request's arrival until the engine sees it.
+    after_first_token_ns : float
+        By which tokens after a request's first one come out later than they were made.
+    """
+
+    step_ns: float = 0.0
+    sequence_ns: float = 0.0
+    kernel_factor: float = 1.0
+    front_end_ns: float = 0.0
+    after_first_token_ns: float = 0.0
+
+    def slowed(self, factor: float) -> "Constants":
+        """Those of the same host on a machine `factor` times as slow."""
+        return replace(
+            self,
+            step_ns=self.step_ns * factor,
+            sequence_ns=self.sequence_ns * factor,
+            front_end_ns=self.front_end_ns * factor,
+            after_first_token_ns=self.after_first_token_ns * factor,
+        )
+
+    def seen_ns(self, arrival_ns: Ints) -> Ints:
+        """When the engine sees requests that arrive then."""
+        return arrival_ns + round(self.front_end_ns)
+
+    def deliver(self, line: Timeline, limits: EngineLimits) -> None:
+        """Enter when the tokens of each iteration come out."""
+        line.later_ns = round(self.after_first_token_ns)
+        if limits.async_scheduling and self.sequence_ns:
+            seqs = line.column("num_prefill_seqs") + line.column("num_decode_seqs")
+            line.host_ns = np.rint(self.sequence_ns * seqs).astype(np.int64)
+
+
+NOTHING = Constants()
+NAMES = tuple(vars(NOTHING))
+
+
+class Calibrated:
+    """A latency model of kernels, and the host's work beside or between them.
+
+    Parameters
+    ----------
+    model : LatencyModel
+        What the kernels take.
+    constants : Constants
+    limits : EngineLimits
+        Whether batches are scheduled ahead.
+    """
+
+    def __init__(self, model: LatencyModel, constants: Constants, limits: EngineLimits) -> None:
+        self._model = model
+        self._step, self._sequence = constants.step_ns, constants.sequence_ns
+        self._factor = constants.kernel_factor
+        self._beside = limits.async_scheduling
+
+    def step_ns(self, batch: Composition, now_ns: float) -> float:
+        """How long a batch takes, ns."""
+        kernels = self._model.step_ns(batch, now_ns) * self._factor
+        host = self._step + self._sequence * (batch.num_prefill_seqs + batch.num_decode_seqs)
+        return max(kernels, host) if self._beside else kernels + host
+
+    def host_ns(self, batch: Composition, now_ns: float) -> float:
+        """Of that, what the kernels do not fill, ns."""
+        return self.step_ns(batch, now_ns) - self._model.step_ns(batch, now_ns) * self._factor
+
+    def decode_run_ns(self, batch: Composition, count: int) -> np.ndarray | None:
+        """What the batches of `decode_run` take, ns, shape (count,)."""
+        times = self._model.decode_run_ns(batch, count)
+        if times is None:
+            return None
+        host = self._step + self._sequence * batch.num_decode_seqs
+        return np.maximum(times * self._factor, host) if self._beside else times * self._factor + host
