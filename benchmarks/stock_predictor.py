@@ -16,8 +16,8 @@ from gpu_simulate_test.profiles.predictors import Predictors
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.sim_runner import sim_settings
 from gpu_simulate_test.vidur_ext.stock_predictor import train_stock
+from gpu_simulate_test.vidur_ext.vidur_config import sim_settings
 
 MEASURED = Path(__file__).parents[1] / "tests" / "data" / "cpu-qwen3-tiny"
 

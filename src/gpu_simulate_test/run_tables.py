@@ -8,7 +8,8 @@ import pandas as pd
 from gpu_simulate_test.io.summary import LEVELS
 from gpu_simulate_test.io.tables import REQUEST_COLUMNS
 from gpu_simulate_test.io.workload import Workload
-from gpu_simulate_test.timeline import ITERATION_COLUMNS, Floats, Gaps, Ints, Spans, Timeline
+from gpu_simulate_test.spans import Floats, Gaps, Ints, Spans
+from gpu_simulate_test.timeline import ITERATION_COLUMNS, Timeline
 
 _PIECE = 1 << 19  # tokens, or iterations, that are in memory together
 

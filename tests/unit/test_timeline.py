@@ -14,7 +14,8 @@ from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.real_bench.replay import replay
 from gpu_simulate_test.run_tables import iteration_tables, latency_percentiles, request_table, token_gaps, token_tables
 from gpu_simulate_test.simulator.engine import run_core
-from gpu_simulate_test.timeline import Gaps, Timeline
+from gpu_simulate_test.spans import Gaps
+from gpu_simulate_test.timeline import Timeline
 from tests.support.latency import Costs
 from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cost, requests_of
 

@@ -13,9 +13,9 @@ from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, MLP, NOISE
 from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles.bundle import PROFILE_META, bundle_dir, identity
-from gpu_simulate_test.simulator.real_run import load_real_run
+from gpu_simulate_test.simulator.real_run import load_real_run, machine_speed
 from gpu_simulate_test.vidur_ext.profiling_root import check_owner, load_profile, profile_mismatch
-from gpu_simulate_test.vidur_ext.sim_runner import check_limits, check_loop, machine_speed, sim_settings
+from gpu_simulate_test.vidur_ext.vidur_config import check_limits, check_loop, sim_settings
 from tests.support.builders import write_run
 from tests.support.configs import typed_config
 
@@ -216,4 +216,4 @@ def test_what_vllms_scheduler_cannot_have_is_refused(tmp_path: Path) -> None:
 def test_without_reference_bursts_nothing_is_scaled(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     write_bundle(config)
-    assert machine_speed(config, load_profile(config), None) == 1.0
+    assert machine_speed(load_profile(config).meta.get("reference_ns"), None) == 1.0

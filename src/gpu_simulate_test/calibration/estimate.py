@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_simulate_test.latency.calibration import NAMES, NOTHING, Constants
-from gpu_simulate_test.timeline import Floats, Ints
+from gpu_simulate_test.spans import Floats, Ints
 
 CONFIDENCE = 0.95
 
@@ -33,7 +33,7 @@ _LEAST = 1e-6  # scatter: of what is exact, a millionth
 _ROUNDS = 10  # of weights and scatter
 _BLOCKS = 30  # of a run
 _MOST_STEPS = 10
-_STILL = 0.2  # of an interval: a step that small is the last
+_STILL = 0.1  # of an interval: a step that small is the last
 _CALMER = 0.6  # how much of a step is made after one that went too far
 
 Flags = npt.NDArray[np.bool_]
@@ -157,14 +157,14 @@ class _Lines:
             for kind in range(int(self._kind.max()) + 1):
                 own = self._kind == kind
                 scatter[own] = max(float(np.median(np.abs(residuals[own]))) / _MAD, _LEAST)
-            weights = 1 / np.maximum(np.abs(residuals) / (_HUBER * scatter), 1.0) / scatter**2
-            weighted = instruments * weights[:, None]
-            bread = np.linalg.inv(weighted.T @ slopes + prior)
-            moved = -bread @ (weighted.T @ base)
+            far = np.abs(residuals) / (_HUBER * scatter)
+            weighted = instruments / (np.maximum(far, 1.0) * scatter**2)[:, None]
+            moved = -np.linalg.solve(weighted.T @ slopes + prior, weighted.T @ base)
         count = int(self._block.max()) + 1
         scores = np.zeros((count, len(moved)))
         np.add.at(scores, self._block, weighted * (base + slopes @ moved)[:, None])
-        meat = scores.T @ scores * (count / max(1, count - 1)) + prior
+        meat = scores.T @ scores * (count / max(1, count - len(moved))) + prior
+        bread = np.linalg.inv((weighted * (far < 1)[:, None]).T @ slopes + prior)  # what is far off does not pull more
         deviation = np.sqrt(np.diag(bread @ meat @ bread.T))
         half = special.stdtrit(max(1, count - 1), 1 - (1 - CONFIDENCE) / len(NAMES) / 2) * deviation
         return _NEUTRAL[inside] + moved * _WIDTH[inside], half * _WIDTH[inside]

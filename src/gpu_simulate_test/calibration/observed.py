@@ -17,10 +17,12 @@ from gpu_simulate_test.io.workload import Workload, load_workload
 from gpu_simulate_test.latency.calibration import Calibrated, Constants
 from gpu_simulate_test.latency.model import LatencyModel, Slowed, batches_of
 from gpu_simulate_test.profiles.bundle import Profile
-from gpu_simulate_test.simulator.real_run import RealRun, load_real_run, until_the_next
-from gpu_simulate_test.timeline import Floats, Ints, Timeline
-from gpu_simulate_test.vidur_ext.sim_runner import check_limits, machine_speed, make_loop, sim_settings
+from gpu_simulate_test.simulator.real_run import RealRun, load_real_run, machine_speed, until_the_next
+from gpu_simulate_test.spans import Floats, Ints
+from gpu_simulate_test.timeline import Timeline
+from gpu_simulate_test.vidur_ext.sim_runner import make_loop
 from gpu_simulate_test.vidur_ext.simulation import Loop
+from gpu_simulate_test.vidur_ext.vidur_config import check_limits, sim_settings
 
 MOST_REQUESTS = 20_000  # of a run, the first ones: a simulation of them takes seconds
 _FEWEST = 4
@@ -242,7 +244,7 @@ def load_observed(config: StageConfig, profile: Profile, kernels: LatencyModel, 
         since = (requests[name] - requests["arrival_time_ns"]).to_numpy(dtype=np.int64, na_value=0)
         times[requests["request_id"], column] = since
     num_tokens = real.num_decode_actual[:count]
-    speed = machine_speed(profile, real)
+    speed = machine_speed(profile.meta.get("reference_ns"), real)
     latency = kernels if speed == 1 else Slowed(kernels, speed)
     table = find_table(path, REQUEST_METRICS)
     assert table is not None  # it was read
@@ -282,6 +284,6 @@ def _iterations(real: RealRun, latency: LatencyModel) -> Iterations | None:
     return Iterations(
         table["start_time_ns"].to_numpy(dtype=np.int64),
         np.array([latency.step_ns(batch, 0.0) for batch in batches]),
-        (table["num_prefill_seqs"] + table["num_decode_seqs"]).to_numpy(dtype=np.float64),
-        until_the_next(real, table).to_numpy(dtype=np.float64),
+        np.asarray(table["num_prefill_seqs"] + table["num_decode_seqs"], dtype=np.float64),
+        np.asarray(until_the_next(real, table), dtype=np.float64),
     )

@@ -12,7 +12,8 @@ import numpy as np
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.model import LatencyModel
-from gpu_simulate_test.timeline import Ints, Timeline
+from gpu_simulate_test.spans import Ints
+from gpu_simulate_test.timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import pandas as pd
 
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.run_tables import iteration_tables, latency_percentiles, request_table, token_gaps, token_tables
-from gpu_simulate_test.timeline import Floats, Timeline
+from gpu_simulate_test.spans import Floats
+from gpu_simulate_test.timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import REQUEST_METRICS, TOKEN_METRICS
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.run_tables import latency_percentiles, with_status
-from gpu_simulate_test.timeline import Gaps
+from gpu_simulate_test.spans import Gaps
 
 
 def read_run(config: RealBenchConfig) -> pd.DataFrame:

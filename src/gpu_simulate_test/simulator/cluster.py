@@ -11,7 +11,8 @@ from gpu_simulate_test.latency.calibration import NOTHING, Constants
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.simulator.clock import VirtualClock
 from gpu_simulate_test.simulator.engine import Asked, make_engine, run_core
-from gpu_simulate_test.timeline import Ints, Timeline
+from gpu_simulate_test.spans import Ints
+from gpu_simulate_test.timeline import Timeline
 
 
 class _Replica:

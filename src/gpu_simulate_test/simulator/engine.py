@@ -16,7 +16,8 @@ from gpu_simulate_test.simulator.clock import VirtualClock
 from gpu_simulate_test.simulator.decoding import Changes, Prompts, Scheduler
 from gpu_simulate_test.simulator.sarathi import SarathiScheduler
 from gpu_simulate_test.simulator.vllm_v1 import VllmScheduler
-from gpu_simulate_test.timeline import ITERATION_COLUMNS, Floats, Ints, Timeline
+from gpu_simulate_test.spans import Floats, Ints
+from gpu_simulate_test.timeline import ITERATION_COLUMNS, Timeline
 
 _WORTH = 6  # iterations that are priced sooner together than one by one
 _DECODING = ITERATION_COLUMNS.index("num_decode_seqs")

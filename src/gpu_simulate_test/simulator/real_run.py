@@ -80,6 +80,17 @@ def limits_of(path: Path, meta: Mapping[str, Any]) -> EngineLimits:
         raise ArtifactError(f"no engine settings in run_meta.json: {path}; leave real_run_dir out") from error
 
 
+def machine_speed(profiled_ns: float | None, real: RealRun | None) -> float:
+    """How much slower the machine was during the real run than while it was profiled.
+
+    1 without a real run or without reference bursts on both sides. It knows nothing of the workload: it
+    is one fixed burst, timed on both occasions.
+    """
+    if real is None or real.reference_ns is None or not profiled_ns:
+        return 1.0
+    return real.reference_ns / profiled_ns
+
+
 def predicted_iterations(iterations: pd.DataFrame, latency: LatencyModel, cover: Cover) -> pd.DataFrame:
     """The latency model on the real run's own iterations, for the attribution of the error: ``real_iterations.csv``."""
     batches = batches_of(iterations)

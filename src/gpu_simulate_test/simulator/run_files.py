@@ -23,7 +23,8 @@ from gpu_simulate_test.run_tables import (
     token_tables,
 )
 from gpu_simulate_test.simulator.real_run import Cover
-from gpu_simulate_test.timeline import Floats, Timeline
+from gpu_simulate_test.spans import Floats
+from gpu_simulate_test.timeline import Timeline
 
 BACKEND = "vidur"  # what simulated runs have been called since the first
 

@@ -18,7 +18,8 @@ from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.latency.noise import Noise, Noisy
 from gpu_simulate_test.simulator.cluster import Core
 from gpu_simulate_test.simulator.run_files import write_sample
-from gpu_simulate_test.timeline import Floats, Timeline
+from gpu_simulate_test.spans import Floats
+from gpu_simulate_test.timeline import Timeline
 
 _POLL_S = 0.2
 _STOPPED = -1

@@ -18,7 +18,8 @@ from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.calibration import NOTHING, Constants
 from gpu_simulate_test.latency.model import LatencyModel, stages_of
 from gpu_simulate_test.simulator.cluster import Core
-from gpu_simulate_test.timeline import Ints, Timeline
+from gpu_simulate_test.spans import Ints
+from gpu_simulate_test.timeline import Timeline
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, simulation_config
 from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, register_predictor
 

@@ -23,6 +23,10 @@ from vidur.request_generator.base_request_generator import BaseRequestGenerator
 from vidur.request_generator.request_generator_registry import RequestGeneratorRegistry
 
 from gpu_simulate_test.config.limits import EngineLimits
+from gpu_simulate_test.config.schema import StageConfig, VidurSimConfig
+from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.simulator.real_run import RealRun
 from gpu_simulate_test.vidur_ext.vidur_predictor import GsimExecutionTimePredictorConfig, PredictNs
 
 _GENERATOR_TYPE = "gsim_workload"
@@ -143,3 +147,93 @@ def simulation_config(
     )
     workload.requests, predictor.predict_ns = requests, predict_ns  # now that Vidur has written its config to a file
     return config
+
+
+def sim_settings(config: StageConfig, real: RealRun | None, kv_tokens: int | None = None) -> SimSettings:
+    """Scheduling limits, from the real run where there is one, else from the config.
+
+    Parameters
+    ----------
+    kv_tokens : int, optional
+        Of the KV cache, by the profile, for settings that leave it to that.
+
+    Raises
+    ------
+    ConfigError
+        The settings leave the number of KV blocks to a profile that has no estimate of it.
+    """
+    limits = config.limits if real is None else real.limits
+    estimated = not limits.num_blocks
+    if estimated:
+        if kv_tokens is None:
+            raise ConfigError("limits.num_blocks=0 needs profile=operator_db, which estimates it; state the number")
+        limits = limits.model_copy(update={"num_blocks": kv_tokens // limits.block_size})
+    scheduler = config.vidur.scheduler.name
+    return SimSettings(
+        model_id=config.model.id,
+        device=config.hardware.vidur_device,
+        network_device=config.hardware.vidur_network_device,
+        scheduler=scheduler,
+        limits=limits.model_copy(
+            update={
+                "enable_prefix_caching": limits.enable_prefix_caching and scheduler in ("sarathi", "vllm_v1"),
+                "async_scheduling": limits.async_scheduling and scheduler == "vllm_v1",
+            }
+        ),
+        num_blocks_estimated=estimated,
+        router=config.vidur.router.name,
+    )
+
+
+def check_limits(workload: Workload, settings: SimSettings) -> None:
+    """Refuse what the simulated scheduler would never finish.
+
+    Raises
+    ------
+    ConfigError
+        A request exceeds the KV cache, or, for vLLM's scheduler, the token budget; or there is a pipeline with more
+        stages than requests, or with a scheduler that has none.
+    """
+    lengths, limits = workload.lengths, settings.limits
+    total = int((lengths["num_prefill_tokens"] + lengths["num_decode_tokens"]).max())
+    capacity = (limits.num_blocks - limits.watermark_blocks) * limits.block_size
+    if total > capacity:
+        raise ConfigError(f"a request needs {total} tokens, above the KV cache's {capacity}; raise limits.num_blocks")
+    if settings.scheduler == "vllm_v1" and limits.max_num_seqs > limits.max_num_batched_tokens:
+        raise ConfigError(
+            f"limits.max_num_seqs={limits.max_num_seqs} is above limits.max_num_batched_tokens="
+            f"{limits.max_num_batched_tokens}, which vLLM refuses; lower it"
+        )
+    if settings.scheduler == "vllm_v1" and limits.pipeline_parallel != 1:
+        raise ConfigError(
+            f"limits.pipeline_parallel={limits.pipeline_parallel} runs in Vidur's own loop, which has no vllm_v1; "
+            "add vidur/scheduler=sarathi"
+        )
+    if limits.pipeline_parallel > limits.max_num_seqs:
+        raise ConfigError(
+            f"limits.pipeline_parallel={limits.pipeline_parallel} stages share limits.max_num_seqs="
+            f"{limits.max_num_seqs} requests, and one would have none; raise limits.max_num_seqs"
+        )
+    longest = int(lengths["num_prefill_tokens"].max())
+    if settings.scheduler == "vllm" and longest > limits.max_num_batched_tokens:
+        raise ConfigError(
+            f"a prompt of {longest} tokens is above the token budget of {limits.max_num_batched_tokens}, and "
+            "vidur/scheduler=vllm does not split prompts; raise limits.max_num_batched_tokens"
+        )
+
+
+def check_loop(config: VidurSimConfig) -> None:
+    """Refuse what asks for Vidur's own loop with a scheduler that it does not have.
+
+    Raises
+    ------
+    ConfigError
+        vLLM's V1 scheduler is our core's alone.
+    """
+    if config.vidur.scheduler.name != "vllm_v1":
+        return
+    asks = {"vidur/loop=vidur": config.vidur.loop.name == "vidur"}
+    asks["vidur/predictor=stock"] = config.vidur.predictor.name == "stock"
+    for setting, asked in asks.items():
+        if asked:
+            raise ConfigError(f"{setting} runs in Vidur's own loop, which has no vllm_v1; add vidur/scheduler=sarathi")

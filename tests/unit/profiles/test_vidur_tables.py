@@ -19,8 +19,8 @@ from gpu_simulate_test.profiles.vidur_tables import with_collectives
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
-from gpu_simulate_test.vidur_ext.sim_runner import sim_settings
 from gpu_simulate_test.vidur_ext.stock_predictor import train_stock
+from gpu_simulate_test.vidur_ext.vidur_config import sim_settings
 from tests.support.configs import typed_config
 from tests.unit.profiles.test_recorded import RECORD
 from tests.unit.vidur_ext.test_stock_predictor import SMALL_GRID

@@ -18,9 +18,8 @@ from gpu_simulate_test.latency.kernels import Kernels
 from gpu_simulate_test.latency.model import Pipelined
 from gpu_simulate_test.run_tables import request_table, token_tables
 from gpu_simulate_test.timeline import Timeline
-from gpu_simulate_test.vidur_ext.sim_runner import check_limits
 from gpu_simulate_test.vidur_ext.simulation import Loop, simulate
-from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, replica_config
+from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, check_limits, replica_config
 from gpu_simulate_test.vidur_ext.vidur_predictor import GsimExecutionTimePredictor, GsimExecutionTimePredictorConfig
 from tests.support.latency import Costs
 from tests.support.virtual_engine import affine_cost
