@@ -57,6 +57,14 @@ def request_table(workload: Workload, line: Timeline, backend: str) -> pd.DataFr
     return with_status(pd.DataFrame(columns), backend)
 
 
+def first_and_last_tokens(line: Timeline) -> tuple[Ints, Ints]:
+    """The iterations of the first and the last token of each request, all of which made one, shape (n_requests,)."""
+    spans, requests = line.spans(), np.arange(line.num_requests)
+    begin = np.searchsorted(spans.request, requests)
+    end = np.searchsorted(spans.request, requests, side="right") - 1
+    return spans.first[begin], (spans.first + spans.count - 1)[end]
+
+
 def with_status(times: pd.DataFrame, backend: str) -> pd.DataFrame:
     """``request_metrics.csv`` from times.
 

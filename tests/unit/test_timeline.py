@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gpu_simulate_test import run_tables
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.calibration import Constants
 from gpu_simulate_test.real_bench.replay import replay
 from gpu_simulate_test.run_tables import iteration_tables, latency_percentiles, request_table, token_gaps, token_tables
 from gpu_simulate_test.simulator.engine import run_core
@@ -22,6 +23,7 @@ from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cos
 MS = 1_000_000
 LENGTHS = st.lists(st.tuples(st.integers(1, 150), st.integers(1, 12)), min_size=1, max_size=10)
 FULL = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
+AHEAD = FULL.model_copy(update={"async_scheduling": True})
 
 
 def workload_of(lengths: list[tuple[int, int]], arrivals: np.ndarray) -> Workload:
@@ -102,3 +104,24 @@ def test_a_failed_request_has_no_part_in_the_latencies() -> None:
     ttft, tbt = latency_percentiles(requests, token_gaps(line))
     assert ttft[0] == requests["ttft_ns"][2] / 1e6
     assert tbt[0] == pytest.approx(tokens["token_latency_ns"].dropna().mean() / 1e6, rel=0.01)
+
+
+@settings(max_examples=40, deadline=None)
+@given(LENGTHS, st.integers(0, 3 * MS), st.integers(0, 300_000))
+def test_tokens_that_come_out_late_are_late_in_every_table(
+    lengths: list[tuple[int, int]], later_ns: int, sequence_ns: int
+) -> None:
+    arrivals = np.arange(len(lengths)) * MS
+    workload, plain, line = workload_of(lengths, arrivals), simulated(lengths, arrivals), simulated(lengths, arrivals)
+    Constants(sequence_ns=sequence_ns, after_first_token_ns=later_ns).deliver(line, AHEAD)
+    before, after = (pd.concat(token_tables(one)) for one in (plain, line))
+    seqs = (line.column("num_prefill_seqs") + line.column("num_decode_seqs"))[after["iteration_id"]]
+    late = (after["token_time_ns"] - before["token_time_ns"]).to_numpy()
+    assert (late >= sequence_ns * seqs + later_ns * (after["token_index"] > 0)).all()
+    by_request = after.groupby("request_id")["token_time_ns"]
+    requests = request_table(workload, line, "engine")
+    assert requests["first_token_time_ns"].tolist() == by_request.first().tolist()
+    assert requests["completion_time_ns"].tolist() == by_request.last().tolist()
+    gaps, theirs = token_gaps(line), Gaps.of(after["token_latency_ns"].dropna().to_numpy(dtype=np.int64))
+    levels = np.linspace(0, 1, 21)
+    assert np.array_equal(gaps.quantiles(levels), theirs.quantiles(levels), equal_nan=True)

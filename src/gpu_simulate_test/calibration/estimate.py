@@ -5,10 +5,10 @@ constants of the one before, lead to where nothing moves any more. Whether a req
 chance, in a simulation as in a real run, and shows in its residual and in its slopes alike: so the slopes of another
 simulation, whose requests arrive a little sooner or later, decide what counts (instrumental variables).
 
-Errors of neighbours are alike, so the intervals come from sums over blocks of neighbours (the sandwich of Liang and
-Zeger, 1986), with as many degrees of freedom as there are blocks less one. All of them together hold with 95 %
-(Bonferroni). Each constant is held towards nothing by a normal prior; where runs say little, that decides, and widens
-the interval.
+Errors of neighbours are alike, so the intervals come from leaving out blocks of neighbours, one after another (the
+jackknife; Efron, 1982), with as many degrees of freedom as there are blocks less one. All of them together hold with
+95 % (Bonferroni). Each constant is held towards nothing by a normal prior; where runs say little, that decides, and
+widens the interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ _LEAST = 1e-6  # scatter: of what is exact, a millionth
 _ROUNDS = 10  # of weights and scatter
 _BLOCKS = 30  # of a run
 _MOST_STEPS = 10
-_STILL = 0.1  # of an interval: a step that small is the last
+_STILL, _TINY = 0.1, 1e-3  # of an interval, and of a width: a step that small is the last
 _CALMER = 0.6  # how much of a step is made after one that went too far
 
 Flags = npt.NDArray[np.bool_]
@@ -96,7 +96,7 @@ def estimate(problem: Problem, start: Constants = NOTHING) -> Estimate:
         if step @ (last / _WIDTH**2) < 0:
             part *= _CALMER
         values, last = values + part * step, step
-        if (np.abs(step) <= _STILL * spread).all():
+        if (np.abs(step) <= np.maximum(_STILL * spread, _TINY * _WIDTH)).all():
             break
     left = spread == 0
     found = tuple(name for name, out in zip(NAMES, left, strict=True) if not out)
@@ -160,11 +160,14 @@ class _Lines:
             far = np.abs(residuals) / (_HUBER * scatter)
             weighted = instruments / (np.maximum(far, 1.0) * scatter**2)[:, None]
             moved = -np.linalg.solve(weighted.T @ slopes + prior, weighted.T @ base)
-        count = int(self._block.max()) + 1
-        scores = np.zeros((count, len(moved)))
+        count, size = int(self._block.max()) + 1, len(moved)
+        scores, curves = np.zeros((count, size)), np.zeros((count, size, size))
         np.add.at(scores, self._block, weighted * (base + slopes @ moved)[:, None])
-        meat = scores.T @ scores * (count / max(1, count - len(moved))) + prior
-        bread = np.linalg.inv((weighted * (far < 1)[:, None]).T @ slopes + prior)  # what is far off does not pull more
-        deviation = np.sqrt(np.diag(bread @ meat @ bread.T))
+        near = far < 1  # what is far off pulls no more for being farther
+        np.add.at(curves, self._block[near], weighted[near][:, :, None] * slopes[near][:, None, :])
+        whole = curves.sum(axis=0) + prior
+        without = np.linalg.solve(whole - curves, scores[:, :, None])[:, :, 0]
+        of_prior = np.linalg.inv(whole)
+        deviation = np.sqrt((without**2).sum(axis=0) * (count - 1) / count + (of_prior**2).sum(axis=1))
         half = special.stdtrit(max(1, count - 1), 1 - (1 - CONFIDENCE) / len(NAMES) / 2) * deviation
         return _NEUTRAL[inside] + moved * _WIDTH[inside], half * _WIDTH[inside]

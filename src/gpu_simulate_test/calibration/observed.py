@@ -17,6 +17,7 @@ from gpu_simulate_test.io.workload import Workload, load_workload
 from gpu_simulate_test.latency.calibration import Calibrated, Constants
 from gpu_simulate_test.latency.model import LatencyModel, Slowed, batches_of
 from gpu_simulate_test.profiles.bundle import Profile
+from gpu_simulate_test.run_tables import first_and_last_tokens
 from gpu_simulate_test.simulator.real_run import RealRun, load_real_run, machine_speed, until_the_next
 from gpu_simulate_test.spans import Floats, Ints
 from gpu_simulate_test.timeline import Timeline
@@ -113,7 +114,7 @@ class Observed:
     def latencies(self, constants: Constants) -> tuple[Floats, Floats]:
         """TTFT and E2E of a simulation, ns, shape (n_requests,)."""
         line, slowed = self.simulate(constants), constants.slowed(self.speed)
-        first, last = _tokens_of(line)
+        first, last = first_and_last_tokens(line)
         out_ns: Floats = line.out_ns + np.float64(slowed.front_end_ns)
         later_ns = slowed.after_first_token_ns * (last > first)
         return out_ns[first] - self.arrival_ns, out_ns[last] + later_ns - self.arrival_ns
@@ -123,7 +124,7 @@ class Observed:
         line = self.simulate(constants)
         of_ttft, of_rest = self._slopes(line, constants, self.loop)
         others = self._slopes(self.simulate(constants, self.beside), constants, self.beside)
-        first, last = _tokens_of(line)
+        first, last = first_and_last_tokens(line)
         out_ns: Floats = line.out_ns.astype(np.float64)
         predicted = out_ns[first] - self.arrival_ns + self.speed * constants.front_end_ns
         found = [self._observations(predicted, self.ttft_ns, of_ttft, others[0], self.ok)]
@@ -145,20 +146,12 @@ class Observed:
         """Of TTFT and of the time from the first token to the last, shape (n_requests, 5)."""
         limits, (arrival_ns, *_) = loop.core.limits, loop.core.requests
         shares = _Shares.of(line, constants.slowed(self.speed), limits.async_scheduling)
-        first, last = _tokens_of(line)
+        first, last = first_and_last_tokens(line)
         ones, none = np.ones(len(first)), np.zeros(len(first))
         ttft = np.column_stack([shares.until_out(first) - shares.at(line, arrival_ns), ones, none])
         rest = np.column_stack([shares.until_out(last) - shares.until_out(first), none, ones])
         scale = np.array([self.speed, self.speed, 1.0, self.speed, self.speed])  # of `Constants.slowed`
         return ttft * scale, rest * scale
-
-
-def _tokens_of(line: Timeline) -> tuple[Ints, Ints]:
-    """The iterations of each request's first and last token, shape (n_requests,)."""
-    spans = line.spans()
-    begins = np.searchsorted(spans.request, np.arange(line.num_requests))
-    ends = np.searchsorted(spans.request, np.arange(line.num_requests), side="right") - 1
-    return spans.first[begins], (spans.first + spans.count - 1)[ends]
 
 
 @dataclass(frozen=True)
