@@ -32,7 +32,7 @@ def _closed_loop(scratch: Path) -> list[Case]:
 
 
 DATA_SETS: Mapping[str, DataSet] = {
-    "h100": lambda scratch: h100.cases(h100.runs(scratch)),
+    "h100": h100.cases,
     "rtx_pro_6000": rtx_pro_6000.cases,
     "rtx_4090": _rtx_4090,
     "a100": a100.cases,
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = arguments.scratch.absolute() if arguments.scratch else Path(folder)
         rows = {name: measure(name, DATA_SETS[name], scratch) for name in arguments.names or DATA_SETS}
-        page = render(rows)
+        page = render(rows, h100.across_models(scratch) if "h100" in rows else ())
     if arguments.names:
         print(page)
     else:

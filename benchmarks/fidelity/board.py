@@ -103,18 +103,25 @@ def measured(case: Case) -> Row:
     """Measure a row; whatever fails is said in its remark."""
     remarks = [case.remark] if case.remark else []
 
-    def attempt(what: str, measure: Callable[[], Errors] | None) -> Errors | None:
-        try:
-            return measure and measure()
-        except Exception as error:  # one comparison must not end the others
-            remarks.append(f"{what}: {one_line(error)}")
+    def figures(what: str, measure: Callable[[], Errors] | None) -> Errors | None:
+        errors = measure and attempt(measure)
+        if isinstance(errors, str):
+            remarks.append(f"{what}: {errors}")
             return None
+        return errors
 
-    plain, calibrated = attempt("not compared", case.plain), attempt("not calibrated", case.calibrated)
-    floors = [errors.floors["e2e"] for errors in (plain, calibrated) if errors is not None and errors.floors]
-    if floors:
+    plain, calibrated = figures("not compared", case.plain), figures("not calibrated", case.calibrated)
+    if floors := [errors.floors["e2e"] for errors in (plain, calibrated) if errors and errors.floors]:
         remarks.append(f"floor of E2E P50 ±{100 * floors[0]:.1f}")
     return Row(case, plain, calibrated, "; ".join(remarks))
+
+
+def attempt(measure: Callable[[], Errors]) -> Errors | str:
+    """Errors, or in one line why there are none: one comparison must not end the others."""
+    try:
+        return measure()
+    except Exception as error:
+        return one_line(error)
 
 
 def absent(run: str, data: str) -> list[Case]:

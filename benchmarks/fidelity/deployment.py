@@ -1,6 +1,8 @@
 """An engine on its machine, and the real runs it served: simulated and compared by the commands that a user types."""
 
 import math
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +14,12 @@ import pandas as pd
 
 from benchmarks.fidelity.board import LEVELS, METRICS, Errors
 from benchmarks.stages import run_command
-from gpu_simulate_test.io.comparison_tables import PERCENTILES
+from gpu_simulate_test.analysis.verdict import IN_SAMPLE
+from gpu_simulate_test.io.comparison_tables import GATES, PERCENTILES
 from gpu_simulate_test.io.files import read_json
 from gpu_simulate_test.io.run_dir import RUN_META
 from gpu_simulate_test.io.table_files import read_table
+from gpu_simulate_test.profiles.bundle import CALIBRATION, PROFILE_META
 
 
 @dataclass
@@ -76,10 +80,42 @@ class Run:
         _ = self.workload_dir
         return self.stage("real_bench", *self.deployment.measuring)
 
+    @cached_property
+    def calibration(self) -> Path:
+        """``calibration.json`` of a copy of the profile, learned from this run alone."""
+        root = self._bundle("own")
+        if not (found := list(root.rglob(CALIBRATION))):
+            self.stage("vidur_profile", f"vidur.profiling.root={root}", f"calibration.real_run_dir={self.real}")
+            found = list(root.rglob(CALIBRATION))
+        return found[0]
+
+    def held_out(self, kind: str) -> Errors:
+        """Errors on the requests that the run's own calibration held back: ``errors``, or ``without`` it."""
+        record = read_json(self.calibration)
+        told = record["held_out"]
+        errors = {metric: tuple(told[kind][metric][level] for level in LEVELS) for metric in METRICS}
+        return Errors(told["requests"], errors, commits=frozenset({_commit(record)}))
+
     def plain(self) -> Errors:
         """Errors of the simulation with nothing fitted."""
         _ = self.deployment.profile
         return compared(self.deployment.root, self.real, self.stage("vidur_sim", f"real_run_dir={self.real}"))
+
+    def calibrated_on(self, donor: "Run") -> Errors:
+        """Errors of the simulation with the constants that were learned from another run, of whatever deployment."""
+        root = self._bundle(donor.name)
+        (meta,) = root.rglob(PROFILE_META)
+        shutil.copy(donor.calibration, meta.with_name(CALIBRATION))
+        settings = f"real_run_dir={self.real}", f"vidur.profiling.root={root}", "vidur/predictor=calibrated"
+        return compared(self.deployment.root, self.real, self.stage("vidur_sim", *settings))
+
+    def _bundle(self, calibrated_on: str) -> Path:
+        """A copy of the profile: a bundle holds one calibration."""
+        names = (re.sub(r"\W+", "_", name) for name in (self.name, calibrated_on))
+        root = self.deployment.root.joinpath("calibrated", *names)
+        if not root.is_dir():
+            shutil.copytree(self.deployment.profile, root)
+        return root
 
 
 def compared(root: Path, real: Path, sim: Path, *more: str) -> Errors:
@@ -95,9 +131,11 @@ def compared(root: Path, real: Path, sim: Path, *more: str) -> Errors:
     errors = {metric: tuple(_figure(table, metric, level, "relative_error") for level in LEVELS) for metric in METRICS}
     floors = {metric: _figure(table, metric, "p50", "floor") for metric in METRICS}
     known = {metric: floor for metric, floor in floors.items() if not math.isnan(floor)}
+    gates = read_table(folder, GATES)
+    in_sample = IN_SAMPLE in set(gates["value"])
     ours = [folder, *([sim] if sim.is_relative_to(root) else [])]  # not where somebody else simulated
     commits = frozenset(_commit(read_json(path / RUN_META)) for path in ours)
-    return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, known, commits=commits)
+    return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, known, in_sample, commits)
 
 
 def _figure(table: pd.DataFrame, metric: str, statistic: str, column: str) -> float:

@@ -1,11 +1,12 @@
 """Eight published vLLM runs on H100s, two loads of each of four models, from the operator database."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks.fidelity.board import Case, absent
+from benchmarks.fidelity.board import Case, Errors, absent, attempt
 from benchmarks.fidelity.deployment import Deployment, Run
 from benchmarks.stages import SHARED
 
@@ -36,6 +37,9 @@ def _served(
     return Served(model, gpus, num_blocks, config, why)
 
 
+Runs = Sequence[tuple[Served, Mapping[str, Run]]]
+"""Each model with its runs by load."""
+
 SERVED = {
     "llama-2-7b-tp1": _served(
         *("Llama-2-7B", 1, 7462, _LLAMA, 32, 4096, 32, 32, 11008),
@@ -52,16 +56,16 @@ SERVED = {
 _FRONT_END = "client, HTTP, tokenizer and the engine's own host work are in TTFT and in no table"
 
 
-def runs(scratch: Path) -> list[tuple[Served, Mapping[str, Run]]]:
+def _runs(scratch: Path) -> Runs:
     """Each model's runs by load; none where the data are not here."""
     if not DATA.is_dir():
         return []
     return [(served, _runs_of(scratch / "h100" / name, name, served)) for name, served in SERVED.items()]
 
 
-def cases(found: list[tuple[Served, Mapping[str, Run]]]) -> list[Case]:
-    """A row a run."""
-    if not found:
+def cases(scratch: Path) -> list[Case]:
+    """A row a run, calibrated on the other load of the same model."""
+    if not (found := _runs(scratch)):
         return absent("H100, eight runs", f"gpu-public/{DATA.name}")
     return [
         Case(
@@ -70,10 +74,21 @@ def cases(found: list[tuple[Served, Mapping[str, Run]]]) -> list[Case]:
             served.model,
             "vLLM 0.15.1",
             run.plain,
+            partial(run.calibrated_on, other),
+            other.name,
             why={"ttft": _FRONT_END} | ({"e2e": served.why} if served.why else {}),
         )
         for served, by_load in found
-        for run in by_load.values()
+        for run, other in zip(by_load.values(), reversed(list(by_load.values())), strict=True)
+    ]
+
+
+def across_models(scratch: Path) -> list[tuple[str, list[Errors | str]]]:
+    """Each model's general load by the constants of every model's codegen load: a row a model that is predicted."""
+    found = _runs(scratch)
+    return [
+        (served.model, [attempt(partial(by_load["general"].calibrated_on, donor["codegen"])) for _, donor in found])
+        for served, by_load in found
     ]
 
 

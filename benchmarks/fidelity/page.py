@@ -20,13 +20,15 @@ LARGE = 0.05  # beyond what compare-runs tolerates: said below the table
 _PACKAGES = {"Vidur": "vidur", "aiconfigurator-core": "aiconfigurator-core", "PyTorch": "torch"}
 
 
-def render(rows: Mapping[str, Sequence[Row]]) -> str:
+def render(rows: Mapping[str, Sequence[Row]], across: Sequence[tuple[str, Sequence[Errors | str]]] = ()) -> str:
     """The page.
 
     Parameters
     ----------
     rows : mapping of str to sequence of Row
         The main table by data set.
+    across : sequence of (str, sequence of Errors or str)
+        Each model, predicted with the constants of every one of them in the same order, or why it was not.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -45,9 +47,17 @@ def render(rows: Mapping[str, Sequence[Row]]) -> str:
         figures=[f"{metric.upper()} {level.upper()}" for metric in METRICS for level in LEVELS],
         h100={kind: summary(errors) for kind, errors in _sides(rows.get("h100", ())).items() if errors},
         large=large(every),
+        across=[(model, [_pair(errors) for errors in of_one]) for model, of_one in across],
         tolerated=f"{100 * LARGE:.0f} %",
         peers=published(),
     )
+
+
+def _pair(errors: Errors | str) -> str:
+    if isinstance(errors, str):
+        return errors
+    mark = " *(in-sample)*" if errors.in_sample else ""
+    return f"{percent(errors.of('e2e'))} {percent(errors.of('ttft'))}{mark}"
 
 
 def versions(rows: Sequence[Row]) -> list[tuple[str, str]]:

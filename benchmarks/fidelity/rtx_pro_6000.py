@@ -1,5 +1,6 @@
 """A published vLLM run on an RTX PRO 6000, from the profile that came with it and from the database."""
 
+from functools import partial
 from pathlib import Path
 
 from benchmarks.fidelity.board import Case, absent
@@ -31,12 +32,23 @@ _WHY = (
 
 
 def cases(scratch: Path) -> list[Case]:
-    """A row a profile."""
+    """Two rows a profile: the whole run, and what its calibration held back, as there is no other run."""
     if not DATA.is_dir():
         return absent(_NAME, f"gpu-public/{DATA.name}")
     found = []
     for source, settings in _SOURCES.items():
         run = Deployment(scratch / "rtx_pro_6000" / settings[0], (*SETTINGS, *settings)).run(_NAME)
+        where = ("1 RTX PRO 6000", "Llama-3.1-8B", "vLLM 0.19.0")
         why = dict.fromkeys(("ttft", "e2e"), _WHY) if "profile=operator_db" in settings else {}
-        found.append(Case(f"{_NAME}, {source}", "1 RTX PRO 6000", "Llama-3.1-8B", "vLLM 0.19.0", run.plain, why=why))
+        found += [
+            Case(f"{_NAME}, {source}", *where, run.plain, why=why),
+            Case(
+                f"{_NAME}, {source}: what the calibration held back",
+                *where,
+                partial(run.held_out, "without"),
+                partial(run.held_out, "errors"),
+                "two thirds of the run",
+                why=why,
+            ),
+        ]
     return found

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.fidelity.board import Case, absent
@@ -30,14 +31,19 @@ def cases(backend: str, scratch: Path) -> list[Case]:
     deployment = Deployment(scratch / backend, settings, _MEASURING, str(python))
     runs = [
         deployment.run(
-            f"this machine, {_NAMES[backend]}, {rate} requests/s",
+            f"this machine, {_NAMES[backend]}, {rate} a second",
             f"workload.arrival.rate_per_s={rate}",
             f"workload.seed={seed}",
         )
         for seed, rate in enumerate(_RATES[backend])
     ]
     engine = f"{_NAMES[backend]} {version(backend, python)}"
-    return [Case(run.name, "none, 1 CPU core", "tiny Qwen3", engine, run.plain) for run in runs]
+    return [
+        Case(
+            run.name, "none, 1 CPU core", "tiny Qwen3", engine, run.plain, partial(run.calibrated_on, other), other.name
+        )
+        for run, other in zip(runs, reversed(runs), strict=True)
+    ]
 
 
 def interpreter(backend: str) -> Path:

@@ -6,14 +6,21 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks.fidelity import a100, h100, rtx_pro_6000
+from benchmarks.fidelity import a100, deployment, h100, rtx_pro_6000
 from benchmarks.fidelity.__main__ import DATA_SETS, measure
-from benchmarks.fidelity.board import METRICS, Case, Errors, measured
+from benchmarks.fidelity.board import LEVELS, METRICS, Case, Errors, measured
 from benchmarks.fidelity.page import PAGE, large, render, summary
 from benchmarks.stages import StageFailed, run_command
+from gpu_simulate_test.io.comparison_tables import GATES, PERCENTILES
+from gpu_simulate_test.io.files import read_json, write_json
+from gpu_simulate_test.io.table_files import write_table
+from gpu_simulate_test.profiles.bundle import CALIBRATION, PROFILE_META
 
+MISSING = ("real_ns", "sim_ns", "error_ns", "sim_low_ns", "sim_high_ns", "floor_ns", "floor", "ci_low", "ci_high")
 TITLES = {
     "h100": "llama-2-7b-tp1-codegen",
     "rtx_pro_6000": "RTX PRO 6000",
@@ -73,10 +80,88 @@ def test_a_figure_that_is_in_sample_is_marked_and_kept_out_of_the_medians() -> N
     assert row.calibrated is not None
     assert all(cell.endswith("*(in-sample)*") for cell in row.cells()[9:12])
     fair = measured(Case("b", plain=lambda: errors(-0.01), calibrated=lambda: errors(0.02), donor="a"))
-    page = render({"h100": [row, fair]})
+    page = render({"h100": [row, fair]}, [("a", [errors(0.3, in_sample=True), "why not"]), ("b", [errors(0.1)] * 2)])
+    assert "| a | +30.0 +30.0 *(in-sample)* | why not |\n| b | +10.0 +10.0 | +10.0 +10.0 |" in page
     assert "| calibrated | 1 | 2.0 (2.0) | 4.0 (4.0) |" in page
     assert "| nothing fitted | 1 | 1.0 (1.0) |" in page
-    assert page.count("*(in-sample)*") == 4  # three figures, and what the mark means
+    assert page.count("*(in-sample)*") == 5  # four figures, and what the mark means
+
+
+class Stages:
+    """Stages that leave what is read of them, and remember what they were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, list[tuple[str, ...]]()
+
+    def __call__(self, stage: str, *settings: str, python: str = "") -> Path:
+        self.asked.append((stage, *settings))
+        path = self.folder / f"{stage}_{len(self.asked)}"
+        given = dict(setting.split("=", 1) for setting in settings)
+        if "calibration.real_run_dir" in given:
+            (bundle,) = Path(given["vidur.profiling.root"]).rglob(PROFILE_META)
+            told = {"requests": 4, "errors": errors(0.01).table, "without": errors(0.5).table}
+            named = {
+                kind: {metric: dict(zip(LEVELS, of, strict=True)) for metric, of in told[kind].items()}
+                for kind in ("errors", "without")
+            }
+            record = {"of": given["calibration.real_run_dir"], "git_commit": "c" * 40, "git_dirty": True}
+            write_json(bundle.with_name(CALIBRATION), record | {"held_out": {"requests": 4} | named})
+            return Path(given["vidur.profiling.root"])
+        path.mkdir()
+        write_json(path / "run_meta.json", {"git_commit": "a" * 40, "git_dirty": False})
+        if stage == "vidur_profile":
+            (path / "device").mkdir()
+            write_json(path / "device" / PROFILE_META, {})
+        if stage == "compare_runs":
+            rows = [
+                {"metric": metric, "statistic": level, "relative_error": 0.1, "n_real": 7, "n_sim": 7, "n_repeats": 1}
+                for metric in METRICS
+                for level in LEVELS
+            ]
+            write_table(path, PERCENTILES, pd.DataFrame(rows).assign(**dict.fromkeys(MISSING, np.nan), verdict="off"))
+            calibrated = self.asked[-2]
+            own = f"from={given['real_run_dir']}" in calibrated
+            gate = {"gate": "calibration", "status": "flagged", "value": "in-sample" if own else "other runs"}
+            write_table(path, GATES, pd.DataFrame([gate | {"detail": ""}]))
+        return path
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    found = Stages(tmp_path)
+    monkeypatch.setattr(deployment, "run_command", found)
+    return found
+
+
+def test_a_run_is_simulated_with_the_constants_of_another(stages: Stages, tmp_path: Path) -> None:
+    first, second = (deployment.Deployment(tmp_path / name, ()) for name in "ab")
+    donor, other = first.run("x", "workload=x"), first.run("y", "workload=y")
+    foreign = second.run("z", "workload=z")
+    for run in (other, foreign):
+        found = run.calibrated_on(donor)
+        assert found.of("e2e") == 0.1
+        assert (found.requests, found.in_sample, found.floors, found.commits) == (7, False, {}, {"a" * 12})
+        (sim,) = (asked for asked in stages.asked[-2:] if asked[0] == "vidur_sim")
+        (root,) = (Path(one.partition("=")[2]) for one in sim if one.startswith("vidur.profiling.root="))
+        (constants,) = root.rglob(CALIBRATION)
+        assert read_json(constants)["of"] == str(donor.real)
+        assert "vidur/predictor=calibrated" in sim
+    assert sum(any("calibration.real_run_dir" in one for one in asked) for asked in stages.asked) == 1
+    assert not list(first.profile.rglob(CALIBRATION))  # the profile itself stays without
+
+
+def test_what_a_calibration_held_back_is_shown_as_it_says(stages: Stages, tmp_path: Path) -> None:
+    run = deployment.Deployment(tmp_path / "a", ()).run("x")
+    assert run.held_out("errors").table == errors(0.01).table
+    assert run.held_out("without").table == errors(0.5).table
+    assert run.held_out("errors").commits == {"c" * 12 + " with changes"}
+
+
+@pytest.mark.parametrize("in_sample", [True, False])
+def test_what_compare_runs_finds_in_sample_is(stages: Stages, tmp_path: Path, in_sample: bool) -> None:
+    real, sim = tmp_path / "real", tmp_path / "sim"
+    stages.asked.append(("vidur_sim", f"from={real if in_sample else 'another'}"))
+    assert deployment.compared(tmp_path / "a", real, sim).in_sample == in_sample
 
 
 def test_medians_are_of_absolute_errors() -> None:
