@@ -58,7 +58,7 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
         raise ConfigError(f"already calibrated: {bundle / CALIBRATION}; set overwrite=true to calibrate it again")
     register_model(config.model)
     register_device(config.hardware)
-    with tqdm(desc="vidur-profile: calibrate", unit="simulation") as bar:
+    with tqdm(desc="vidur-profile: calibrate", unit=" simulations") as bar:
         runs = [
             load_observed(config, profile, Predictors.from_profile(profile).model("iteration"), path, number)
             for number, (profile, path) in enumerate(zip(profiles, paths, strict=True))

@@ -202,6 +202,31 @@ PROFILE = {
     "how": Key("how each figure was measured, in words"),
 }
 
+CALIBRATION = {
+    **_SCHEMA,
+    "created_at": Key("ISO 8601 with zone"),
+    **_CODE,
+    "scheduler": Key("`vidur/scheduler` of the simulations that the runs were held against"),
+    "async_scheduling": Key("whether these scheduled ahead; constants of one kind mean little for the other"),
+    "constants": Key(
+        "`step_ns`, `sequence_ns`: the host's time an iteration, and for each sequence in it; `kernel_factor`, on the "
+        "kernels' time; `front_end_ns`, before the engine sees a request; `after_first_token_ns`, by which tokens "
+        "after the first come out later. Of each `value`; `low`, `high`, its interval, all five at once with 95 %, "
+        "widened by what it cannot be told from; `found`: false where it is not told from noise, and then nothing (the "
+        "factor 1)"
+    ),
+    "runs": Key(
+        "the real runs: `run_id`, `path`, `sha256` of the file of their requests, `workload_sha256`, `requests` that "
+        "completed, `learned_from`: their `iterations` where these were recorded, else times of `requests`"
+    ),
+    "held_out": Key(
+        "of a single run, the errors on the third of it that was held back: `requests`, and by `ttft`, `tpot`, `e2e` "
+        "those of `p50`, `p90`, `p99` (simulated / real - 1), with the constants, `errors`, and `without` them; else "
+        "null"
+    ),
+    "leave_one_out": Key("of several runs, the same for each, by the constants of the others, with its `run_id`"),
+}
+
 
 def sources_told(sources: Mapping[str, Mapping[str, float]]) -> str:
     """A profile's `sources` in words."""

@@ -32,6 +32,7 @@ KEYS = {
     "compare": metadata.COMPARE,
     "engine": metadata.ENGINE,
     "profile": metadata.PROFILE,
+    "calibration": metadata.CALIBRATION,
     "limits": {name: Key(str(field.description)) for name, field in EngineLimits.model_fields.items()},
 }
 _TYPES = {"int64": "integer", "double": "number", "string": "text", "bool": "`true` or `false`"}
