@@ -1,7 +1,6 @@
 """Constants that are known, planted in an engine on a virtual clock: whether they are found, and nothing without."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -91,8 +90,7 @@ def planted_run(seed: int, planted: Constants, source: Source, count: int = 1000
     outputs = rng.integers(16, 200, count)
     kernels = _Kernels()
     loop = _loop((arrival_ns, prompts, outputs), kernels)
-    loop.core = replace(loop.core, constants=planted)
-    line = loop.run(_Scattered(Calibrated(kernels, planted, _LIMITS), rng), lambda _count: None)
+    line = loop.calibrated(planted).run(_Scattered(Calibrated(kernels, planted, _LIMITS), rng), lambda _count: None)
     first, last = first_and_last_tokens(line)
     recorded = None
     if source == "iterations":
@@ -113,7 +111,7 @@ def planted_run(seed: int, planted: Constants, source: Source, count: int = 1000
         e2e_ns=line.out_ns[last] - arrival_ns,
         num_tokens=outputs,
         iterations=recorded,
-        loop=_loop((arrival_ns, prompts, outputs), kernels),
+        loop=loop,
         beside=_loop((moved, prompts, outputs), kernels),
         kernels=kernels,
         speed=1.0,

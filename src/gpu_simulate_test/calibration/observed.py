@@ -104,16 +104,15 @@ class Observed:
             iterations = Iterations(*(values[chosen] for values in vars(iterations).values()))
         return replace(self, ok=self.ok & learned, iterations=iterations)
 
-    def simulate(self, constants: Constants, loop: Loop | None = None) -> Timeline:
+    def simulate(self, constants: Constants, loop: Loop) -> Timeline:
         """Serve the requests; the front end is left out, for it only shifts everything."""
-        loop = loop or self.loop
         slowed = replace(constants.slowed(self.speed), front_end_ns=0.0)
-        loop.core = replace(loop.core, constants=slowed)
-        return loop.run(Calibrated(self.kernels, slowed, loop.core.limits), lambda _count: None)
+        latency = Calibrated(self.kernels, slowed, loop.core.limits)
+        return loop.calibrated(slowed).run(latency, lambda _count: None)
 
     def latencies(self, constants: Constants) -> tuple[Floats, Floats]:
         """TTFT and E2E of a simulation, ns, shape (n_requests,)."""
-        line, slowed = self.simulate(constants), constants.slowed(self.speed)
+        line, slowed = self.simulate(constants, self.loop), constants.slowed(self.speed)
         first, last = first_and_last_tokens(line)
         out_ns: Floats = line.out_ns + np.float64(slowed.front_end_ns)
         later_ns = slowed.after_first_token_ns * (last > first)
@@ -121,7 +120,7 @@ class Observed:
 
     def observations(self, constants: Constants) -> list[Observations]:
         """TTFT, and the iterations where they were recorded, else the time from the first token to the last."""
-        line = self.simulate(constants)
+        line = self.simulate(constants, self.loop)
         of_ttft, of_rest = self._slopes(line, constants, self.loop)
         others = self._slopes(self.simulate(constants, self.beside), constants, self.beside)
         first, last = first_and_last_tokens(line)

@@ -16,7 +16,7 @@ from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, SAMPLES
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.io.workload_prefixes import block_keys
-from gpu_simulate_test.latency.calibration import NOTHING, Calibrated, Constants
+from gpu_simulate_test.latency.calibration import NOTHING, Calibrated
 from gpu_simulate_test.latency.model import LatencyModel, Slowed
 from gpu_simulate_test.latency.noise import Noise, Noisy
 from gpu_simulate_test.profiles.bundle import Profile
@@ -108,7 +108,6 @@ def make_loop(
     real: RealRun | None,
     latency: LatencyModel,
     *,
-    constants: Constants = NOTHING,
     look_at: Callable[[Any], object] | None = None,
     count: int | None = None,
 ) -> Loop:
@@ -120,7 +119,7 @@ def make_loop(
         As many output tokens are made as there.
     latency : LatencyModel
         What our core and Vidur's loop are compared with.
-    constants, look_at
+    look_at : callable or None
         See `gpu_simulate_test.vidur_ext.simulation.Loop`.
     """
     lengths = workload.lengths
@@ -129,7 +128,7 @@ def make_loop(
     prefixes = None
     if settings.scheduler == "vllm_v1" and settings.limits.enable_prefix_caching:
         prefixes = block_keys(workload, settings.limits.block_size)
-    return Loop(config.vidur.loop.name, settings, requests, latency, look_at, prefixes, constants)
+    return Loop(config.vidur.loop.name, settings, requests, latency, look_at, prefixes)
 
 
 def _loop(
@@ -152,8 +151,7 @@ def _loop(
     if name == "calibrated":
         constants = calibrated_constants(profile).slowed(speed)
         latency = Calibrated(latency, constants, settings.limits)
-    loop = make_loop(config, settings, workload, real, latency, constants=constants, look_at=look_at)
-    return loop, latency
+    return make_loop(config, settings, workload, real, latency, look_at=look_at).calibrated(constants), latency
 
 
 def _samples(

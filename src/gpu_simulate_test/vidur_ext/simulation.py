@@ -6,6 +6,7 @@ import threading
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from vidur.entities.request import Request
 from vidur.simulator import Simulator
 
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.latency.calibration import NOTHING, Constants
+from gpu_simulate_test.latency.calibration import Constants
 from gpu_simulate_test.latency.model import LatencyModel, stages_of
 from gpu_simulate_test.simulator.cluster import Core
 from gpu_simulate_test.spans import Ints
@@ -209,8 +210,8 @@ class Loop:
         What the two are compared with.
     look_at : callable or None
         Told of Vidur's batches, by a latency model that needs them: then Vidur's loop is used.
-    prefixes, constants
-        See `gpu_simulate_test.simulator.cluster.Core`.
+    prefixes : sequence of sequences of int, or None
+        See `gpu_simulate_test.simulator.engine.run_core`.
 
     Attributes
     ----------
@@ -231,12 +232,11 @@ class Loop:
         latency: LatencyModel,
         look_at: Callable[[Any], object] | None = None,
         prefixes: Sequence[Sequence[int]] | None = None,
-        constants: Constants = NOTHING,
     ) -> None:
         self._settings = settings
         self._requests = requests
         self._look_at = look_at
-        self.core = Core(settings.limits, requests, settings.scheduler, prefixes, settings.router, constants)
+        self.core = Core(settings.limits, requests, settings.scheduler, prefixes, settings.router)
         known = settings.scheduler in ("sarathi", "vllm_v1") and settings.limits.pipeline_parallel == 1
         self.name = name if known and look_at is None else "vidur"
         self.checked, self.difference = 0, None
@@ -251,6 +251,12 @@ class Loop:
             else:
                 log.warning("our core differs from Vidur's loop, which is used: %s", self.difference)
                 self.name = "vidur"
+
+    def calibrated(self, constants: Constants) -> "Loop":
+        """The same of an engine that sees requests, and whose tokens come out, as these constants say."""
+        other = copy(self)
+        other.core = replace(self.core, constants=constants)
+        return other
 
     def run(self, latency: LatencyModel, on_finished: Callable[[int], object]) -> Timeline:
         """Simulate the workload; `on_finished` is told how many requests completed in the last iteration."""
