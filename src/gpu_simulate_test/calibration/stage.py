@@ -58,14 +58,14 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
         raise ConfigError(f"already calibrated: {bundle / CALIBRATION}; set overwrite=true to calibrate it again")
     register_model(config.model)
     register_device(config.hardware)
-    with tqdm(desc="vidur-profile: calibrate", unit=" simulations") as bar:
+    with tqdm(bar_format="vidur-profile: {n} simulations, {elapsed}") as bar:
         runs = [
             load_observed(config, profile, Predictors.from_profile(profile).model("iteration"), path, number)
             for number, (profile, path) in enumerate(zip(profiles, paths, strict=True))
         ]
         if len({run.sha256 for run in runs}) < len(runs):
             raise ConfigError("the same run twice in calibration.real_run_dir; name each once")
-        found, held_out, others = _learn(runs, lambda: bar.update())
+        found, held_out, others = _learn(runs, lambda: bar.update(2))
     record = {
         "schema_version": SCHEMA_VERSION,
         "created_at": now(),
