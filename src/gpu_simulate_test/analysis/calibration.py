@@ -16,6 +16,7 @@ from gpu_simulate_test.io.run_dir import RUN_META
 from gpu_simulate_test.io.tables import REQUEST_METRICS, find_table
 
 _NS_PER_US = 1e3
+_FACTOR = "kernel_factor"
 _CONSTANTS = {
     "step_ns": "an iteration",
     "sequence_ns": "a sequence",
@@ -139,23 +140,28 @@ def _other_engine(calibration: Calibration, sim: Run) -> list[str]:
 
 def _constants(constants: dict[str, Any]) -> str:
     """The constants that were found, with their intervals, and those that were not, at what they are then."""
-    told = {key: f"{name} {_written(key, constants[key])}" for key, name in _CONSTANTS.items()}
-    found = [text for key, text in told.items() if constants[key]["found"]]
-    rest = [text for key, text in told.items() if not constants[key]["found"]]
+    found = [f"{name} {written(key, constants[key])}" for key, name in _CONSTANTS.items() if constants[key]["found"]]
+    rest = [
+        f"{name} {'x 1' if key == _FACTOR else '0'}" for key, name in _CONSTANTS.items() if not constants[key]["found"]
+    ]
     noise = [f"not told from noise: {', '.join(rest)}"] if rest else []
     return "; ".join([*([", ".join(found)] if found else []), *noise])
 
 
-def _written(key: str, constant: dict[str, Any]) -> str:
-    factor = key == "kernel_factor"
-    if not constant["found"]:
-        return "x 1" if factor else "0"
-    figures = np.array([constant[name] for name in ("value", "low", "high")], dtype=np.float64)
-    large = np.abs(figures).max() >= NS_PER_MS
-    scale, digits, unit = (1, 3, "") if factor else (NS_PER_MS, 3, "ms") if large else (_NS_PER_US, 1, "µs")
-    value, low, high = figures / scale
+def written(key: str, constant: dict[str, Any]) -> str:
+    """A constant of a calibration with its interval: ``3.1 ms (2.9 to 3.3)``."""
+    scale, digits, unit = _unit(key, constant)
+    value, low, high = (constant[name] / scale for name in ("value", "low", "high"))
     interval = between(number(low, digits), number(high, digits))
-    return f"{'x ' if factor else ''}{number(value, digits, unit)} ({interval})"
+    return f"{'x ' if key == _FACTOR else ''}{number(value, digits, unit)} ({interval})"
+
+
+def _unit(key: str, constant: dict[str, Any]) -> tuple[float, int, str]:
+    """What it is divided by, its decimals, and what it is then in."""
+    if key == _FACTOR:
+        return 1.0, 3, ""
+    large = max(abs(constant[name]) for name in ("value", "low", "high")) >= NS_PER_MS
+    return (NS_PER_MS, 3, "ms") if large else (_NS_PER_US, 1, "µs")
 
 
 def _e2e_p50(one: dict[str, Any]) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from gpu_simulate_test.analysis.calibration import written
 from gpu_simulate_test.calibration.estimate import Estimate, Flags, Observations, estimate
 from gpu_simulate_test.calibration.observed import Observed, load_observed
 from gpu_simulate_test.config.schema import VidurProfileConfig
@@ -26,13 +27,12 @@ LEVELS = (50, 90, 99)
 _BLOCKS, _HELD_BACK = 12, 3  # of that many blocks of neighbours every third one is held back
 _FEW = 24  # requests of which nothing is held back
 _SLOW = 1.5  # times the kernels' time: then the host is what a step waits for
-_UNITS = {"step_ns": 1e6, "sequence_ns": 1e3, "kernel_factor": 1.0, "front_end_ns": 1e6, "after_first_token_ns": 1e6}
 _TOLD = {
-    "step_ns": "host time a step, ms",
-    "sequence_ns": "host time a scheduled sequence, us",
-    "kernel_factor": "factor on kernel time",
-    "front_end_ns": "before the engine sees a request, ms",
-    "after_first_token_ns": "after the first token, ms",
+    "step_ns": "host time a step",
+    "sequence_ns": "host time a scheduled sequence",
+    "kernel_factor": "kernel time",
+    "front_end_ns": "before the engine sees a request",
+    "after_first_token_ns": "after the first token",
 }
 
 
@@ -181,10 +181,7 @@ def told(record: dict[str, Any]) -> list[str]:
     """A calibration as Markdown: its constants, and the errors on what it was not learned from."""
     lines = ["# Calibration", "", f"- learned from {', '.join(run['run_id'] for run in record['runs'])}"]
     for name, one in record["constants"].items():
-        low, high = (one[end] / _UNITS[name] for end in ("low", "high"))
-        interval = f"interval {low:.3g} to {high:.3g}"
-        value = f"{one['value'] / _UNITS[name]:.4g} ({interval})"
-        lines.append(f"- {_TOLD[name]}: {value if one['found'] else f'not told from noise ({interval})'}")
+        lines.append(f"- {_TOLD[name]}: {written(name, one)}{'' if one['found'] else ', not told from noise'}")
     tables = [("held back", record["held_out"])] if record["held_out"] else []
     tables += [(one["run_id"], one) for one in record["leave_one_out"]]
     if not tables:
