@@ -1,6 +1,7 @@
 """From one real run to a calibrated simulation, and to a verdict on a run that it has not seen."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -81,7 +82,7 @@ class Deployment:
             )
         )
 
-    def calibrated(self, *runs: Path, overwrite: bool = True) -> dict[str, object]:
+    def calibrated(self, *runs: Path, overwrite: bool = True) -> dict[str, Any]:
         named = str(runs[0]) if len(runs) == 1 else f"[{','.join(map(str, runs))}]"
         given = (f"calibration.real_run_dir={named}", f"overwrite={overwrite}".lower())
         run_dir(run("vidur-profile", *self.served, *given))
@@ -118,6 +119,10 @@ def test_one_run_in_and_a_verdict_on_another(deployment: Deployment) -> None:
     assert constants["kernel_factor"]["low"] <= FACTOR <= constants["kernel_factor"]["high"]
     assert constants["front_end_ns"]["value"] == pytest.approx(FRONT_END_MS * 1e6, abs=1e6)
     assert not constants["step_ns"]["found"], "it is hidden behind the kernels"
+    held_out, (learned,) = record["held_out"], record["runs"]
+    assert learned["window"] == [0, 79]
+    assert learned["requests"] + held_out["requests"] == 80
+    assert abs(held_out["errors"]["e2e"]["p50"]) < 0.02 < abs(held_out["without"]["e2e"]["p50"])
 
     verdict, gates = compared(deployment, second, deployment.simulated(second, "calibrated"))
     assert verdict == "within tolerance"

@@ -79,7 +79,8 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
                 "path": str(run.path.absolute()),
                 "sha256": run.sha256,
                 "workload_sha256": run.workload_sha256,
-                "requests": int(run.ok.sum()),
+                "window": [0, len(run.ok) - 1],
+                "requests": int(run.ok.sum()) - (held_out["requests"] if held_out else 0),
                 "learned_from": "requests" if run.iterations is None else "iterations",
             }
             for run in runs
