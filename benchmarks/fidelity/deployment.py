@@ -66,7 +66,7 @@ class Run:
 
     def stage(self, stage: str, *more: str) -> Path:
         """Run a stage with the settings of the run."""
-        given = (*self.deployment.settings, f"output.root={self.deployment.root}", *self.workload, *more)
+        given = (f"output.root={self.deployment.root}", *self.deployment.settings, *self.workload, *more)
         return run_command(stage, *given, python=self.deployment.python)
 
     @cached_property
@@ -106,13 +106,20 @@ class Run:
         root = self._bundle(donor.name)
         (meta,) = root.rglob(PROFILE_META)
         shutil.copy(donor.calibration, meta.with_name(CALIBRATION))
-        settings = f"real_run_dir={self.real}", f"vidur.profiling.root={root}", "vidur/predictor=calibrated"
-        return compared(self.deployment.root, self.real, self.stage("vidur_sim", *settings))
+        sim = self.stage(
+            "vidur_sim",
+            "vidur/predictor=calibrated",
+            f"real_run_dir={self.real}",
+            f"vidur.profiling.root={root}",
+            f"workload.workload_dir={self.workload_dir}",
+            f"output.root={root.parent}",  # of each donor its own: a simulation is not named for its calibration
+        )
+        return compared(root.parent, self.real, sim)
 
     def _bundle(self, calibrated_on: str) -> Path:
-        """A copy of the profile: a bundle holds one calibration."""
+        """A copy of the profile, for a bundle holds one calibration."""
         names = (re.sub(r"\W+", "_", name) for name in (self.name, calibrated_on))
-        root = self.deployment.root.joinpath("calibrated", *names)
+        root = self.deployment.root.joinpath("calibrated", *names, "profile")
         if not root.is_dir():
             shutil.copytree(self.deployment.profile, root)
         return root

@@ -20,7 +20,7 @@ _KEYS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_val
 
 @dataclass(frozen=True)
 class Served:
-    """A model, how it was served, and what is known of its errors."""
+    """A model, how it was served, and what is known of its errors; whether its general load fills the engine."""
 
     model: str
     gpus: int
@@ -28,6 +28,7 @@ class Served:
     config: Mapping[str, object]
     why: str = ""
     why_calibrated: str = ""
+    queues: bool = False
 
 
 def _served(
@@ -38,11 +39,12 @@ def _served(
     *sizes: int,
     why: str = "",
     why_calibrated: str = "",
+    queues: bool = False,
     **more: int,
 ) -> Served:
     said = {**family, **dict(zip(_KEYS, sizes, strict=True)), **more}
     config = {"max_position_embeddings": 4096, "torch_dtype": "bfloat16"} | said
-    return Served(model, gpus, num_blocks, config, why, why_calibrated)
+    return Served(model, gpus, num_blocks, config, why, why_calibrated, queues)
 
 
 Runs = Sequence[tuple[Served, Mapping[str, Run]]]
@@ -57,11 +59,18 @@ SERVED = {
     "codellama-34b-tp2": _served(
         *("CodeLlama-34B", 2, 26602, _LLAMA, 48, 8192, 64, 8, 22016), max_position_embeddings=16384
     ),
-    "llama-2-70b-tp4": _served(*("Llama-2-70B", 4, 31356, _LLAMA, 80, 8192, 64, 8, 28672)),
+    "llama-2-70b-tp4": _served(*("Llama-2-70B", 4, 31356, _LLAMA, 80, 8192, 64, 8, 28672), queues=True),
     "mixtral-8x7b-tp2": _served(
-        *("Mixtral-8x7B", 2, 27510, _MIXTRAL, 32, 4096, 32, 8, 14336), num_local_experts=8, num_experts_per_tok=2
+        *("Mixtral-8x7B", 2, 27510, _MIXTRAL, 32, 4096, 32, 8, 14336),
+        queues=True,
+        num_local_experts=8,
+        num_experts_per_tok=2,
     ),
 }
+_QUEUE = (
+    "at its busiest the run is at the 128 sequences that the engine takes, where a few per cent of an iteration decide "
+    "how many requests wait"
+)
 _FRONT_END = "client, HTTP, tokenizer and the engine's own host work are in TTFT and in no table"
 
 
@@ -83,14 +92,18 @@ def cases(scratch: Path) -> list[Case]:
             served.model,
             "vLLM 0.15.1",
             run.plain,
-            partial(run.calibrated_on, other),
-            other.name,
-            {"ttft": _FRONT_END} | ({"e2e": served.why} if served.why else {}),
-            {"e2e": served.why_calibrated} if served.why_calibrated else {},
+            partial(run.calibrated_on, by_load[other]),
+            by_load[other].name,
+            _reasons(ttft=_FRONT_END, e2e=served.why),
+            _reasons(ttft=_QUEUE if served.queues and load == "general" else "", e2e=served.why_calibrated),
         )
         for served, by_load in found
-        for run, other in zip(by_load.values(), reversed(list(by_load.values())), strict=True)
+        for (load, run), other in zip(by_load.items(), reversed(LOADS), strict=True)
     ]
+
+
+def _reasons(**why: str) -> dict[str, str]:
+    return {metric: reason for metric, reason in why.items() if reason}
 
 
 def across_models(scratch: Path) -> list[tuple[str, list[Errors | str]]]:
