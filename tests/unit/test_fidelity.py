@@ -151,6 +151,17 @@ def test_a_run_is_simulated_with_the_constants_of_another(stages: Stages, tmp_pa
     assert not list(first.profile.rglob(CALIBRATION))  # the profile itself stays without
 
 
+def test_simulations_by_the_constants_of_two_runs_are_two(stages: Stages, tmp_path: Path) -> None:
+    found = deployment.Deployment(tmp_path / "a", ())
+    predicted, *donors = (found.run(name) for name in "xyz")
+    for donor in donors:
+        predicted.calibrated_on(donor)
+    given = [dict(one.split("=", 1) for one in asked[1:]) for asked in stages.asked if asked[0] == "vidur_sim"]
+    assert len({one["output.root"] for one in given}) == 2
+    assert [Path(one["vidur.profiling.root"]).parent for one in given] == [Path(one["output.root"]) for one in given]
+    assert {one["workload.workload_dir"] for one in given} == {str(predicted.workload_dir)}
+
+
 def test_what_a_calibration_held_back_is_shown_as_it_says(stages: Stages, tmp_path: Path) -> None:
     run = deployment.Deployment(tmp_path / "a", ()).run("x")
     assert run.held_out("errors").table == errors(0.01).table
