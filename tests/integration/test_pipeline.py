@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -245,3 +246,29 @@ def test_vidurs_own_command_line_knows_our_model_device_and_predictor(profile: P
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Simulation ended at" in done.stdout + done.stderr
+
+
+def test_every_repeat_of_a_run_teaches_its_profile_and_none_of_them_proves_it(
+    settings: tuple[str, ...], profile: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(profile, tmp_path / "profile")
+    six = (*settings, "workload.num_requests=6", "workload.seed=9", f"vidur.profiling.root={root}")
+    run_dir(run("workload-spec", *six))
+    real = run_dir(run("real-bench", *six, "repeats=2"))
+    assert run_dir(run("vidur-profile", *six, f"calibration.real_run_dir={real}")) == root
+    (file,) = root.rglob("calibration.json")
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert [one["run_id"] for one in record["runs"]] == [real.name, f"{real.name}-r2"]
+    assert {one["learned_from"] for one in record["runs"]} == {"iterations"}
+    sim = run_dir(run("vidur-sim", *six, f"real_run_dir={real}", "vidur/predictor=calibrated"))
+    again = real.with_name(f"{real.name}-r2")
+    for one in (real, again):
+        compared = run_dir(run("compare-runs", *six, f"real_run_dir={one}", f"sim_run_dir={sim}"))
+        gates = pd.read_csv(compared / "gates.csv").set_index("gate")
+        assert gates.loc["calibration", "value"] == "in-sample"
+        assert meta(compared)["verdict"] in ("in-sample", "off")
+        assert "within" not in "".join(pd.read_csv(compared / "percentiles.csv")["verdict"])
+    parts = pd.read_csv(
+        run_dir(run("compare-runs", *six, f"real_run_dir={real}", "overwrite=true")) / "attribution.csv"
+    )
+    assert "calibrated host time" in set(parts["part"])

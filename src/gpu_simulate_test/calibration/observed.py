@@ -57,9 +57,9 @@ class Iterations:
         return Observations(predicted, self.took_ns, predicted, slopes, slopes, run)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observed:
-    """A real run beside its simulation.
+    """A real run, one repeat of it, beside its simulation.
 
     Attributes
     ----------
@@ -216,7 +216,7 @@ def load_observed(config: StageConfig, profile: Profile, kernels: LatencyModel, 
     if "workload_dir" not in run.meta:
         raise ArtifactError(f"a run that does not say what it served: {path}; name a run that real-bench wrote")
     workload = load_workload(Path(run.meta["workload_dir"]), config.model.id)
-    real = load_real_run(path, workload)
+    real = replace(load_real_run(path, workload), reference_ns=run.meta.get("reference_ns"))  # its own, of no repeat
     settings = sim_settings(config, real, profile.meta.get("kv_tokens"))
     check_limits(workload, settings)
     if settings.limits.pipeline_parallel > 1:

@@ -10,20 +10,22 @@ import numpy as np
 from tqdm import tqdm
 
 from gpu_simulate_test.analysis.calibration import written
-from gpu_simulate_test.calibration.estimate import Estimate, Flags, Observations, estimate
+from gpu_simulate_test.calibration.estimate import Estimate, Observations, estimate
 from gpu_simulate_test.calibration.observed import Observed, load_observed
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.files import write_json, write_text
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
+from gpu_simulate_test.io.run_dir import read_run_meta, repeat_dirs
 from gpu_simulate_test.latency.calibration import NAMES, NOTHING, Constants
 from gpu_simulate_test.profiles.bundle import CALIBRATION, Profile
 from gpu_simulate_test.profiles.predictors import Predictors
+from gpu_simulate_test.spans import Floats
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 
 log = logging.getLogger(__name__)
-LEVELS = (50, 90, 99)
+_METRICS, _LEVELS = ("ttft", "tpot", "e2e"), (50, 90, 99)
 _BLOCKS, _HELD_BACK = 12, 3  # of that many blocks of neighbours every third one is held back
 _FEW = 24  # requests of which nothing is held back
 _SLOW = 1.5  # times the kernels' time: then the host is what a step waits for
@@ -44,7 +46,7 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
     profiles : sequence of Profile
         The bundle, as each of the runs needs it.
     paths : sequence of Path
-        The real runs.
+        The real runs, each with its repeats.
 
     Raises
     ------
@@ -59,19 +61,16 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
     register_model(config.model)
     register_device(config.hardware)
     with tqdm(bar_format="vidur-profile: {n} simulations, {elapsed}") as bar:
-        runs = [
-            load_observed(config, profile, Predictors.from_profile(profile).model("iteration"), path, number)
-            for number, (profile, path) in enumerate(zip(profiles, paths, strict=True))
-        ]
-        if len({run.sha256 for run in runs}) < len(runs):
+        groups = _load(config, profiles, paths)
+        if len({runs[0].sha256 for runs in groups}) < len(groups):
             raise ConfigError("the same run twice in calibration.real_run_dir; name each once")
-        found, held_out, others = _learn(runs, lambda: bar.update(2))
+        learned, found, held_out, others = _learn(groups, lambda: bar.update(2))
     record = {
         "schema_version": SCHEMA_VERSION,
         "created_at": now(),
         **git_state(),
         "scheduler": config.vidur.scheduler.name,
-        "async_scheduling": runs[0].loop.core.limits.async_scheduling,
+        "async_scheduling": learned[0].loop.core.limits.async_scheduling,
         "constants": _record(found),
         "runs": [
             {
@@ -80,10 +79,10 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
                 "sha256": run.sha256,
                 "workload_sha256": run.workload_sha256,
                 "window": [0, len(run.ok) - 1],
-                "requests": int(run.ok.sum()) - (held_out["requests"] if held_out else 0),
+                "requests": int(run.ok.sum()),
                 "learned_from": "requests" if run.iterations is None else "iterations",
             }
-            for run in runs
+            for run in learned
         ],
         "held_out": held_out,
         "leave_one_out": others,
@@ -95,23 +94,34 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
         log.info(line)
 
 
+def _load(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Sequence[Path]) -> list[list[Observed]]:
+    """The repeats of each run: how fast the machine was in one of them is chance."""
+    groups: list[list[Observed]] = []
+    for profile, path in zip(profiles, paths, strict=True):
+        kernels, before = Predictors.from_profile(profile).model("iteration"), sum(map(len, groups))
+        repeats = repeat_dirs(path, read_run_meta(path))
+        groups.append([load_observed(config, profile, kernels, one, before + n) for n, one in enumerate(repeats)])
+    return groups
+
+
 def _learn(
-    runs: Sequence[Observed], simulated: Callable[[], object]
-) -> tuple[Estimate, dict[str, Any] | None, list[dict[str, Any]]]:
-    """Constants of all runs; errors on what was held back of a single one, or of each by those of the others."""
-    if len(runs) > 1:
+    groups: Sequence[Sequence[Observed]], simulated: Callable[[], object]
+) -> tuple[Sequence[Observed], Estimate, dict[str, Any] | None, list[dict[str, Any]]]:
+    """What was learned from, the constants, errors on what was held back, or of each run by the constants of others."""
+    every = [run for runs in groups for run in runs]
+    if len(groups) > 1:
         others = []
-        for run in runs:
-            constants = _estimate([other for other in runs if other is not run], simulated).constants
-            others.append({"run_id": run.run_id, **_errors(run, constants, run.ok)})
-        return _estimate(runs, simulated), None, others
-    run = runs[0]
-    if run.ok.sum() < _FEW:
-        return _estimate(runs, simulated), None, []
-    blocks = np.arange(len(run.ok)) * _BLOCKS // len(run.ok)
-    learned = blocks % _HELD_BACK != _HELD_BACK - 1
-    found = _estimate([run.part(learned)], simulated)
-    return found, _errors(run, found.constants, run.ok & ~learned), []
+        for runs in groups:
+            constants = _estimate([run for run in every if run not in runs], simulated).constants
+            others.append({"run_id": runs[0].run_id, **_errors(runs, constants)})
+        return every, _estimate(every, simulated), None, others
+    count = len(every[0].ok)
+    if count < _FEW:
+        return every, _estimate(every, simulated), None, []
+    held_back = np.arange(count) * _BLOCKS // count % _HELD_BACK == _HELD_BACK - 1
+    learned = [run.part(~held_back) for run in every]
+    found = _estimate(learned, simulated)
+    return learned, found, _errors([run.part(held_back) for run in every], found.constants), []
 
 
 def _estimate(runs: Sequence[Observed], simulated: Callable[[], object]) -> Estimate:
@@ -141,27 +151,28 @@ def _start(runs: Sequence[Observed]) -> Constants:
     return replace(NOTHING, step_ns=min(found))
 
 
-def _errors(run: Observed, constants: Constants, chosen: Flags) -> dict[str, Any]:
-    """Relative errors of percentiles over the `chosen` requests, with and without the constants."""
+def _errors(runs: Sequence[Observed], constants: Constants) -> dict[str, Any]:
+    """Relative errors of percentiles over the requests of all repeats, with and without the constants."""
     return {
-        "requests": int(chosen.sum()),
-        "errors": _relative(run, constants, chosen),
-        "without": _relative(run, NOTHING, chosen),
+        "requests": sum(int(run.ok.sum()) for run in runs),
+        "errors": _relative(runs, constants),
+        "without": _relative(runs, NOTHING),
     }
 
 
-def _relative(run: Observed, constants: Constants, chosen: Flags) -> dict[str, dict[str, float]]:
-    ttft_ns, e2e_ns = run.latencies(constants)
-    several = chosen & (run.num_tokens > 1)
-    tokens = run.num_tokens[several] - 1
-    pairs = {
-        "ttft": (ttft_ns[chosen], run.ttft_ns[chosen]),
-        "tpot": ((e2e_ns - ttft_ns)[several] / tokens, (run.e2e_ns - run.ttft_ns)[several] / tokens),
-        "e2e": (e2e_ns[chosen], run.e2e_ns[chosen]),
-    }
+def _relative(runs: Sequence[Observed], constants: Constants) -> dict[str, dict[str, float]]:
+    pairs: dict[str, list[tuple[Floats, Floats]]] = {metric: [] for metric in _METRICS}
+    for run in runs:
+        ttft_ns, e2e_ns = run.latencies(constants)
+        several = run.ok & (run.num_tokens > 1)
+        tokens = run.num_tokens[several] - 1
+        pairs["ttft"].append((ttft_ns[run.ok], run.ttft_ns[run.ok].astype(np.float64)))
+        pairs["tpot"].append(((e2e_ns - ttft_ns)[several] / tokens, (run.e2e_ns - run.ttft_ns)[several] / tokens))
+        pairs["e2e"].append((e2e_ns[run.ok], run.e2e_ns[run.ok].astype(np.float64)))
+    both = {metric: [np.concatenate(side) for side in zip(*found, strict=True)] for metric, found in pairs.items()}
     return {
-        name: {f"p{level}": float(np.percentile(sim, level) / np.percentile(real, level) - 1) for level in LEVELS}
-        for name, (sim, real) in pairs.items()
+        metric: {f"p{level}": float(np.percentile(sim, level) / np.percentile(real, level) - 1) for level in _LEVELS}
+        for metric, (sim, real) in both.items()
         if len(real)
     }
 
@@ -200,6 +211,3 @@ def told(record: dict[str, Any]) -> list[str]:
             )
             lines.append(f"| {one['requests']}, {what} | {' | '.join(cells)} |")
     return lines
-
-
-_METRICS = ("ttft", "tpot", "e2e")

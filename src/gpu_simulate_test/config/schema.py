@@ -108,7 +108,7 @@ class CalibrationConfig(Settings):
 
     real_run_dir: str | list[str] | None = Field(
         default=None,
-        description="a real run, or `[run,run]`, whose requests tell what kernels cannot: calibration.json is added "
+        description="a real run, or `[run,run]`, whose repeats tell what kernels cannot: calibration.json is added "
         "to the profile, for vidur/predictor=calibrated; with overwrite=true it is learned anew, the profile kept",
     )
 

@@ -216,8 +216,9 @@ CALIBRATION = {
         "factor 1)"
     ),
     "runs": Key(
-        "the real runs: `run_id`, `path`, `sha256` of the file of their requests, `workload_sha256`, `window`: the "
-        "first and the last request that was looked at, at most 20,000, `requests` of them that were learned from, "
+        "the real runs, every repeat: `run_id`, `path`, `sha256` of the file of their requests, `workload_sha256`, "
+        "`window`: the first and the last request that was looked at, at most 20,000, `requests` of them that were "
+        "learned from, "
         "`learned_from`: their `iterations` where these were recorded, else times of `requests`"
     ),
     "held_out": Key(
