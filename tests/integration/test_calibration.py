@@ -132,6 +132,16 @@ def test_one_run_in_and_a_verdict_on_another(deployment: Deployment) -> None:
     assert "calibration" not in gates.index
 
 
+def test_other_constants_are_another_simulation(deployment: Deployment) -> None:
+    first, second = deployment.runs
+    sims = []
+    for learned in (first, second):
+        deployment.calibrated(learned)
+        sims.append(deployment.simulated(second, "calibrated"))
+    assert sims[0] != sims[1]
+    assert read_json(sims[1] / "run_meta.json")["calibration"]["runs"][0]["run_id"] == second.name
+
+
 def test_the_run_that_the_constants_come_from_proves_nothing(deployment: Deployment) -> None:
     first, *_ = deployment.runs
     deployment.calibrated(first)

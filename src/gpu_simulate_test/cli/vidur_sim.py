@@ -32,6 +32,8 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         "real": [real.limits.model_dump(), real.num_decode_actual.tolist(), real.reference_ns] if real else None,
         "match_speed": config.match_speed,
     }
+    if config.vidur.predictor.name == "calibrated":
+        identity["calibration"] = profile.calibration
     path = Path(config.output.root) / "vidur_runs" / stable_id("vidur", identity)
     with open_run_dir(path, config, record) as target:
         vidur_sim(config, workload, profile, real, target)
