@@ -154,7 +154,7 @@ class _Lines:
         prior, moved, scatter = np.eye(int(inside.sum())), np.zeros(int(inside.sum())), np.ones(len(base))
         for _ in range(_ROUNDS):
             residuals = base + slopes @ moved
-            for kind in range(int(self._kind.max()) + 1):
+            for kind in np.unique(self._kind):
                 own = self._kind == kind
                 scatter[own] = max(float(np.median(np.abs(residuals[own]))) / _MAD, _LEAST)
             far = np.abs(residuals) / (_HUBER * scatter)
