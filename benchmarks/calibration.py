@@ -95,7 +95,7 @@ def planted_run(seed: int, planted: Constants, source: Source, count: int = 1000
     recorded = None
     if source == "iterations":
         of_kernels = np.array([kernels.step_ns(batch, 0.0) for batch in line.batches], dtype=np.float64)
-        seqs = (line.column("num_prefill_seqs") + line.column("num_decode_seqs")).astype(np.float64)
+        seqs = line.num_seqs.astype(np.float64)
         took = (line.end_ns - line.start_ns).astype(np.float64)
         recorded = Iterations(line.start_ns, of_kernels, seqs, took)
     moved = np.sort(np.maximum(0, arrival_ns + rng.integers(-10_000_000, 10_000_000, count)))

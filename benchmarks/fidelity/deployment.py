@@ -112,7 +112,7 @@ class Run:
             f"real_run_dir={self.real}",
             f"vidur.profiling.root={root}",
             f"workload.workload_dir={self.workload_dir}",
-            f"output.root={root.parent}",  # of each donor its own: a simulation is not named for its calibration
+            f"output.root={root.parent}",  # beside the constants that it is made with
         )
         return compared(root.parent, self.real, sim)
 

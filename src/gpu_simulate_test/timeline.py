@@ -162,9 +162,12 @@ class Timeline:
         """When each iteration ended, shape (n_iterations,)."""
         return self.iterations[:, 1].copy()
 
-    def column(self, name: str) -> Ints:
-        """One of `ITERATION_COLUMNS`, shape (n_iterations,)."""
-        return self.iterations[:, ITERATION_COLUMNS.index(name)].copy()
+    @property
+    def num_seqs(self) -> Ints:
+        """Sequences in each iteration, prompts and decoding ones, shape (n_iterations,)."""
+        kinds = [ITERATION_COLUMNS.index(f"num_{kind}_seqs") for kind in ("prefill", "decode")]
+        found: Ints = self.iterations[:, kinds].sum(axis=1)
+        return found
 
     @property
     def out_ns(self) -> Ints:

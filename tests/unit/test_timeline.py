@@ -115,7 +115,7 @@ def test_tokens_that_come_out_late_are_late_in_every_table(
     workload, plain, line = workload_of(lengths, arrivals), simulated(lengths, arrivals), simulated(lengths, arrivals)
     Constants(sequence_ns=sequence_ns, after_first_token_ns=later_ns).deliver(line, AHEAD)
     before, after = (pd.concat(token_tables(one)) for one in (plain, line))
-    seqs = (line.column("num_prefill_seqs") + line.column("num_decode_seqs"))[after["iteration_id"]]
+    seqs = line.num_seqs[after["iteration_id"]]
     late = (after["token_time_ns"] - before["token_time_ns"]).to_numpy()
     assert (late >= sequence_ns * seqs + later_ns * (after["token_index"] > 0)).all()
     by_request = after.groupby("request_id")["token_time_ns"]

@@ -118,6 +118,18 @@ class Observed:
         later_ns = slowed.after_first_token_ns * (last > first)
         return out_ns[first] - self.arrival_ns, out_ns[last] + later_ns - self.arrival_ns
 
+    def pairs(self, constants: Constants) -> dict[str, tuple[Floats, Floats]]:
+        """Simulated and real TTFT, TPOT and E2E of the requests that completed, ns, by metric."""
+        sim_ttft, sim_e2e = self.latencies(constants)
+        ttft, e2e = self.ttft_ns.astype(np.float64), self.e2e_ns.astype(np.float64)
+        several = self.ok & (self.num_tokens > 1)
+        sim_tpot, tpot = ((one / (self.num_tokens - 1).clip(1))[several] for one in (sim_e2e - sim_ttft, e2e - ttft))
+        return {
+            "ttft": (sim_ttft[self.ok], ttft[self.ok]),
+            "tpot": (sim_tpot, tpot),
+            "e2e": (sim_e2e[self.ok], e2e[self.ok]),
+        }
+
     def observations(self, constants: Constants) -> list[Observations]:
         """TTFT, and the iterations where they were recorded, else the time from the first token to the last."""
         line = self.simulate(constants, self.loop)
@@ -172,7 +184,7 @@ class _Shares:
     @classmethod
     def of(cls, line: Timeline, constants: Constants, beside: bool) -> "_Shares":
         took = (line.end_ns - line.start_ns).astype(np.float64)
-        seqs = (line.column("num_prefill_seqs") + line.column("num_decode_seqs")).astype(np.float64)
+        seqs = line.num_seqs.astype(np.float64)
         host = constants.step_ns + constants.sequence_ns * seqs
         ones = np.ones(len(took))
         if beside:

@@ -20,7 +20,6 @@ from gpu_simulate_test.io.run_dir import read_run_meta, repeat_dirs
 from gpu_simulate_test.latency.calibration import NAMES, NOTHING, Constants
 from gpu_simulate_test.profiles.bundle import CALIBRATION, Profile
 from gpu_simulate_test.profiles.predictors import Predictors
-from gpu_simulate_test.spans import Floats
 from gpu_simulate_test.vidur_ext.device_config import register_device
 from gpu_simulate_test.vidur_ext.qwen3_model_config import register_model
 
@@ -141,11 +140,8 @@ def _start(runs: Sequence[Observed]) -> Constants:
         return NOTHING
     found = []
     for run in runs:
-        several = run.ok & (run.num_tokens > 1)
-        real_ns = (run.e2e_ns - run.ttft_ns)[several] / (run.num_tokens - 1)[several]
-        ttft_ns, e2e_ns = run.latencies(NOTHING)
-        simulated_ns = (e2e_ns - ttft_ns)[several] / (run.num_tokens - 1)[several]
-        if not several.any() or np.median(real_ns) < _SLOW * np.median(simulated_ns):
+        simulated_ns, real_ns = run.pairs(NOTHING)["tpot"]
+        if not len(real_ns) or np.median(real_ns) < _SLOW * np.median(simulated_ns):
             return NOTHING
         found.append(float(np.median(real_ns)))
     return replace(NOTHING, step_ns=min(found))
@@ -161,15 +157,11 @@ def _errors(runs: Sequence[Observed], constants: Constants) -> dict[str, Any]:
 
 
 def _relative(runs: Sequence[Observed], constants: Constants) -> dict[str, dict[str, float]]:
-    pairs: dict[str, list[tuple[Floats, Floats]]] = {metric: [] for metric in _METRICS}
-    for run in runs:
-        ttft_ns, e2e_ns = run.latencies(constants)
-        several = run.ok & (run.num_tokens > 1)
-        tokens = run.num_tokens[several] - 1
-        pairs["ttft"].append((ttft_ns[run.ok], run.ttft_ns[run.ok].astype(np.float64)))
-        pairs["tpot"].append(((e2e_ns - ttft_ns)[several] / tokens, (run.e2e_ns - run.ttft_ns)[several] / tokens))
-        pairs["e2e"].append((e2e_ns[run.ok], run.e2e_ns[run.ok].astype(np.float64)))
-    both = {metric: [np.concatenate(side) for side in zip(*found, strict=True)] for metric, found in pairs.items()}
+    found = [run.pairs(constants) for run in runs]
+    both = {
+        metric: [np.concatenate(side) for side in zip(*(one[metric] for one in found), strict=True)]
+        for metric in _METRICS
+    }
     return {
         metric: {f"p{level}": float(np.percentile(sim, level) / np.percentile(real, level) - 1) for level in _LEVELS}
         for metric, (sim, real) in both.items()

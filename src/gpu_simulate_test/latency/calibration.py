@@ -58,8 +58,7 @@ class Constants:
         """Enter when the tokens of each iteration come out."""
         line.later_ns = round(self.after_first_token_ns)
         if limits.async_scheduling and self.sequence_ns:
-            seqs = line.column("num_prefill_seqs") + line.column("num_decode_seqs")
-            line.host_ns = np.rint(self.sequence_ns * seqs).astype(np.int64)
+            line.host_ns = np.rint(self.sequence_ns * line.num_seqs).astype(np.int64)
 
 
 NOTHING = Constants()
