@@ -15,6 +15,7 @@ ROOMS = {
     "vidur_ext",
     "analysis",
     "simulator",
+    "studies",
     "profiles",
     "latency",
     "io",
