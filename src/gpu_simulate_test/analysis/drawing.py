@@ -6,12 +6,22 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 COLOURS = {"real": "#1b4f8f", "sim": "#d9730d"}
 INK, SOFT, GRID = "#26323f", "#5b6774", "#dfe4ea"
+STYLE: dict[str, Any] = {  # matplotlib's settings
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "font.family": ["DejaVu Sans"],
+}
 # -P: nothing is imported from the folder one happens to be in.
 _COMMAND = [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"]
 

@@ -7,25 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gpu_simulate_test.analysis.drawing import COLOURS, GRID, INK, SOFT, Picture
+from gpu_simulate_test.analysis.drawing import COLOURS, SOFT, STYLE, Picture
 
 # Told apart without their colours, too: a printed page has none.
 _LINES, _MARKS = {"real": "-", "sim": (0, (5, 1.5))}, {"real": "o", "sim": "D"}
-_STYLE = {
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": GRID,
-    "font.family": ["DejaVu Sans"],
-}
 
 
 def png(picture: Picture) -> bytes:
     """Draw a picture; returns the content of its file."""
     file = BytesIO()
-    with sns.axes_style("whitegrid", rc=_STYLE):
+    with sns.axes_style("whitegrid", rc=STYLE):
         _figure(picture).savefig(file, format="png", dpi=140)
     return file.getvalue()
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from gpu_simulate_test.analysis.assess import Assessment
@@ -13,6 +12,7 @@ from gpu_simulate_test.analysis.charts import interactive_figures, waterfalls
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.context import latency_table, report_context
 from gpu_simulate_test.analysis.load_metrics import Run
+from gpu_simulate_test.analysis.templates import environment
 from gpu_simulate_test.analysis.trace import trace_json
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
 from gpu_simulate_test.analysis.wording import NAMES, headline, verdict_line
@@ -59,16 +59,9 @@ def write_report(assessment: Assessment, real: Run, sim: Run, run: RunDir, plots
         "waterfalls": charts[: len(falls)],
         "charts": charts[len(falls) :],
     }
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name == _PAGE,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    templates = environment()
     for template in (_SUMMARY, _PAGE):
-        run.write_text(template.removesuffix(".j2"), environment.get_template(template).render(context))
+        run.write_text(template.removesuffix(".j2"), templates.get_template(template).render(context))
 
 
 def comparison_table(comparison: Comparison) -> str:
