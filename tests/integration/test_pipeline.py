@@ -105,6 +105,14 @@ def test_the_attribution_adds_up_to_the_difference(comparison: Path) -> None:
         assert rows.loc[rows["part"] != "total", "mean_ns"].sum() == pytest.approx(total, abs=2)
 
 
+def test_objectives_and_a_price_are_no_part_of_what_was_measured_or_simulated(
+    settings: tuple[str, ...], real: Path, sim: Path
+) -> None:
+    judged = (*settings, "slo.ttft_ms=1", "hardware.price_per_hour=2")
+    for again in (run("real-bench", *judged), run("vidur-sim", *judged, f"real_run_dir={real}")):
+        assert "already finished" in error_line(again, 2)
+
+
 def test_gate_exits_5_when_the_verdict_is_off_and_the_comparison_is_kept(
     settings: tuple[str, ...], real: Path, sim: Path, tmp_path: Path
 ) -> None:

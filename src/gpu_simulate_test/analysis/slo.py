@@ -45,11 +45,11 @@ def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataF
         ``sim_high`` (95 % of the simulations with noise lie between), ``n_repeats``, ``floor`` (half-width, see
         `gpu_simulate_test.analysis.floor.floor_of`). A figure that is not known is NaN.
     """
-    limits = {name.removesuffix("_ms"): limit for name, limit in slo.model_dump().items() if limit is not None}
+    limits = objectives(slo)
     if not limits:
         return pd.DataFrame()
-    per_repeat = np.array([_levels(run, limits) for run in repeats])
-    per_sample = np.array([_levels(run, limits) for run in sim.samples or [sim]])
+    per_repeat = np.array([levels(run, limits) for run in repeats])
+    per_sample = np.array([levels(run, limits) for run in sim.samples or [sim]])
     real, simulated = per_repeat.mean(axis=0), per_sample.mean(axis=0)
     names = [*limits, ALL]
     return pd.DataFrame(
@@ -71,8 +71,20 @@ def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataF
     )
 
 
-def _levels(run: Run, limits: dict[str, float]) -> Floats:
-    """Attainment and goodput of each objective and of all, in turn, of shape (2 * (n_objectives + 1),)."""
+def objectives(slo: SloConfig) -> dict[str, float]:
+    """The limits that are set, ms, by objective."""
+    limits = {name: getattr(slo, f"{name}_ms") for name in _NAMES if name != ALL}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def levels(run: Run, limits: dict[str, float]) -> Floats:
+    """How well one run meets `objectives`; definitions as of `service_levels`.
+
+    Returns
+    -------
+    ndarray of shape (2 * (n_objectives + 1),)
+        Attainment and goodput (requests/s) of each objective and, last, of all at once.
+    """
     done = request_latencies(run)
     tpot = done["tpot_ns"].mask(done["num_tokens"] == 1, 0)
     latencies = {"ttft": done["ttft_ns"], "tbt": tpot, "e2e": done["e2e_ns"]}
@@ -80,8 +92,13 @@ def _levels(run: Run, limits: dict[str, float]) -> Floats:
     known = np.array([latencies[name].notna().all() for name in limits])
     attained = np.append(met.sum(axis=1), met.all(axis=0).sum()).astype(np.float64)
     attained[~np.append(known, known.all())] = np.nan
-    duration_s = (done["completion_time_ns"].max() - run.requests["arrival_time_ns"].min()) / 1e9
-    return np.column_stack([attained / len(run.requests), attained / duration_s]).ravel()
+    return np.column_stack([attained / len(run.requests), attained / duration_s(run)]).ravel()
+
+
+def duration_s(run: Run) -> float:
+    """Seconds from the first arrival to the last completion; NaN where no request completed."""
+    last = run.requests["completion_time_ns"].max()
+    return float("nan") if pd.isna(last) else float(last - run.requests["arrival_time_ns"].min()) / 1e9
 
 
 def written(levels: pd.DataFrame) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
     workload = load_workload(workload_path(config), config.model.id)
     identity = config.model_dump(include={"model", "hardware", "backend", "limits"})
     identity["model"].pop("path")
+    identity["hardware"].pop("price_per_hour")  # what is measured does not depend on it
     if recorded is not None:  # by what is in the file, wherever it lies
         identity["backend"]["requests"] = file_sha256(Path(config.backend.requests or ""))
     path = Path(config.output.root) / "real_runs" / stable_id("real", identity | {"workload": workload.sha256})

@@ -57,6 +57,9 @@ class HardwareConfig(Settings):
     )
     total_memory_gb: Int = Field(default=1, ge=1, le=MAX_TOKENS, description="the same")
     system: str | None = Field(default=None, description="the operator database's name of it")
+    price_per_hour: Float | None = Field(
+        default=None, ge=0, le=1e9, description="of one GPU, in any currency; then the cost of output tokens is told"
+    )
 
 
 class BackendConfig(Settings):

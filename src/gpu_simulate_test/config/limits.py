@@ -57,6 +57,11 @@ class EngineLimits(Settings):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="of weights and KV cache")
 
     @property
+    def num_devices(self) -> int:
+        """Devices of all replicas; experts are spread over those of a replica."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @property
     def watermark_blocks(self) -> int:
         """KV blocks that admission leaves free."""
         return int(self.watermark * self.num_blocks)

@@ -17,7 +17,7 @@ from gpu_simulate_test.config.schema import STAGES
 
 _TEXT_COLUMN = 44
 _ABSENT = object()
-_SHARED = ("model", "hardware", "workload", "backend", "limits", "profile", "vidur", "output")
+_SHARED = ("model", "hardware", "workload", "backend", "limits", "profile", "vidur", "slo", "output")
 
 
 def settings_text(stage: str, config: Mapping[str, Any]) -> str:

@@ -63,6 +63,17 @@ class OutputConfig(Settings):
     root: str = Field(description="the folder that holds every stage's sub-folder")
 
 
+_Limit = Annotated[Float, Field(ge=1e-6, le=MAX_SECONDS)]
+
+
+class SloConfig(Settings):
+    """Service-level objectives: what a request's latencies may be at most; null is no objective."""
+
+    ttft_ms: _Limit | None = Field(default=None, description="time to its first token, at most")
+    tbt_ms: _Limit | None = Field(default=None, description="mean time between its tokens, at most")
+    e2e_ms: _Limit | None = Field(default=None, description="time to its last token, at most")
+
+
 class StageConfig(Settings):
     """What every stage knows."""
 
@@ -73,6 +84,7 @@ class StageConfig(Settings):
     limits: EngineLimits
     profile: ProfileConfig
     vidur: VidurConfig
+    slo: SloConfig = Field(default_factory=SloConfig)
     output: OutputConfig
     overwrite: bool = Field(default=False, description="replace a finished run once its successor is complete")
 
@@ -134,17 +146,6 @@ class VidurSimConfig(StageConfig):
     )
 
 
-_Limit = Annotated[Float, Field(ge=1e-6, le=MAX_SECONDS)]
-
-
-class SloConfig(Settings):
-    """Service-level objectives: what a request's latencies may be at most; null is no objective."""
-
-    ttft_ms: _Limit | None = Field(default=None, description="time to its first token, at most")
-    tbt_ms: _Limit | None = Field(default=None, description="mean time between its tokens, at most")
-    e2e_ms: _Limit | None = Field(default=None, description="time to its last token, at most")
-
-
 class CompareRunsConfig(StageConfig):
     """Settings of compare-runs."""
 
@@ -155,7 +156,6 @@ class CompareRunsConfig(StageConfig):
     )
     tolerance: Float = Field(default=0.05, ge=0, le=10, description="a relative error up to this is good enough")
     gate: bool = Field(default=False, description="exit 5 when the verdict is off, void or in-sample, for use in CI")
-    slo: SloConfig = Field(default_factory=SloConfig)
 
 
 STAGES: dict[str, type[StageConfig]] = {
