@@ -42,7 +42,7 @@ class OperatorDatabase:
         self.system, self.engine, self._folder = config.hardware.system, config.profile.engine, folder
         self._told = f"{config.model.id}, a {config.model.architecture},"
         self.version = _version(self.system, self.engine, config.profile.version)
-        self._degrees, self._quantized = _degrees(config), _quantized(config)
+        self._degrees, self._quantized = _degrees(config), _quantized(config, folder)
         try:
             self.prompts, self.decoding = self._read(config.model)
         except (AssertionError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -182,14 +182,25 @@ def _degrees(config: VidurProfileConfig) -> dict[str, int]:
     return degrees
 
 
-def _quantized(config: VidurProfileConfig) -> dict[str, str]:
+def _quantized(config: VidurProfileConfig, folder: Path) -> dict[str, str]:
     """What the settings ask for beyond the model's own config."""
     asked: dict[str, str] = {}
-    if config.model.quantization is not None:
-        asked |= dict.fromkeys(("gemm_quant_mode", "moe_quant_mode"), config.model.quantization)
-    if config.limits.kv_cache_dtype != "auto":
-        asked["kvcache_quant_mode"] = config.limits.kv_cache_dtype
+    weights, cache = config.model.quantization, config.limits.kv_cache_dtype
+    if weights is not None:
+        # Experts have no scales that are known beforehand.
+        asked |= {"gemm_quant_mode": weights, "moe_quant_mode": "fp8" if weights == "fp8_static" else weights}
+    if cache != "auto":
+        asked["kvcache_quant_mode"] = cache
+    elif not _says_cache(folder):
+        asked["kvcache_quant_mode"] = "bfloat16"  # as in vLLM; the database would have FP8 with any FP8 weights
     return asked
+
+
+def _says_cache(folder: Path) -> bool:
+    """Whether a model's own files say how its KV cache is quantised."""
+    said = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    schemes = [one.get(key) or {} for one in said for key in ("quantization_config", "quantization")]
+    return any(one.get("kv_cache_quant_algo") or one.get("kv_cache_scheme") for one in schemes)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.latency.kernels import KernelModel, Kernels, pipeline
 from gpu_simulate_test.profiles.bundle import Contents, read_bundle, write_bundle
-from gpu_simulate_test.profiles.operator_db import fill
+from gpu_simulate_test.profiles.operator_db import _routed, _undisturbed, fill
 from gpu_simulate_test.profiles.predictors import Predictors
 from tests.support.configs import typed_config
 
@@ -73,6 +73,37 @@ def test_a_batch_of_both_takes_its_operators_once_and_each_attention() -> None:
 def test_experts_are_loaded_evenly_so_more_tokens_never_take_less() -> None:
     times = [step_ms(decoding(seqs, 500), *MIXTRAL) for seqs in (1, 2, 4, 8, 16, 32, 48, 64, 96, 128)]
     assert times == sorted(times)
+
+
+def test_tokens_meet_at_experts_so_few_of_them_read_fewer_weights_than_balanced_ones() -> None:
+    tokens, full = [1, 2, 4, 8, 16, 32, 64, 1024], 8.0
+    balanced = np.array([1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 9.0, 100.0])  # as many as weights are read, then computing
+    took, sources = _routed(balanced, ["measured"] * len(tokens), tokens, full)
+    assert took[0] == 1.0, "one visits as many as ever"
+    visited = 8 * (1 - (1 - 1 / 8) ** np.array(tokens))
+    assert took[:6] == pytest.approx(visited[:6], rel=0.02)
+    assert took[-1] == pytest.approx(100.0)
+    assert (np.diff(took) > 0).all()
+    assert (sources[0], sources[3], sources[-1]) == ("measured", "interpolated", "measured")
+
+
+def test_a_figure_far_above_those_of_more_tokens_was_disturbed() -> None:
+    disturbed = np.array([25.0, 5.1, 26.0, 5.2, 5.3, 25.0, 5.4, 5.5, 5.6, 6.0, 7.0])
+    assert _undisturbed(disturbed).tolist() == [5.3, 5.1, 5.4, 5.2, 5.3, 5.6, 5.4, 5.5, 5.6, 6.0, 7.0]
+    for kept in ([6.0, 5.5, 5.0, 5.2, 5.1, 5.0], [1.0, 2.0, 4.0, 8.0, 16.0], [8.0, 9.0, 8.5, 4.0, 8.0, 9.0, 9.5, 9.9]):
+        assert _undisturbed(np.array(kept)).tolist() == kept, "scatter stays, what grows, and one figure far below"
+
+
+def test_the_cache_is_quantised_where_somebody_says_so_not_wherever_the_weights_are() -> None:
+    moe = ("model=hf", "model.id=Qwen/Qwen3-235B-A22B-FP8", "hardware=h200", "limits.tensor_parallel=4")
+    auto, fp8 = (contents_of(*moe, f"limits.kv_cache_dtype={dtype}").meta["kv_tokens"] for dtype in ("auto", "fp8"))
+    assert fp8 == pytest.approx(2 * auto, rel=0.01)
+
+
+def test_static_fp8_can_be_asked_for() -> None:
+    said = ("model=hf", "model.id=nvidia/Llama-3.1-70B-Instruct-FP8", "limits.tensor_parallel=4")
+    asked = (*LLAMA, "model.quantization=fp8_static", "limits.kv_cache_dtype=fp8")
+    assert step_ms(decoding(8, 100), *asked) == pytest.approx(step_ms(decoding(8, 100), *said))
 
 
 def test_many_kv_heads_cost_what_as_many_sequences_of_fewer_heads_do(tmp_path: Path) -> None:
