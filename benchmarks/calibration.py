@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.table import Row, Scale
 from benchmarks.timing import seconds
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.calibration.estimate import Estimate, estimate
 from gpu_simulate_test.calibration.observed import Iterations, Observed
 from gpu_simulate_test.config.limits import EngineLimits
@@ -120,4 +121,5 @@ def planted_run(seed: int, planted: Constants, source: Source, count: int = 1000
 
 def _loop(requests: tuple[Ints, Ints, Ints], kernels: LatencyModel) -> Loop:
     settings = SimSettings("", "", "", "vllm_v1", _LIMITS, False, "round_robin")
-    return Loop("core", settings, requests, kernels)
+    arrival_ns, prompts, outputs = requests
+    return Loop("core", settings, (ArrivalProcess.at(arrival_ns), prompts, outputs), kernels)

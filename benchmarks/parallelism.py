@@ -13,6 +13,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from benchmarks.table import Row, Scale
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.cli.app import typed_config
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
@@ -150,7 +151,7 @@ def _figures(case: Case) -> Figures:
 
 
 def _served(config: VidurProfileConfig, limits: EngineLimits, latency: LatencyModel, count: int) -> Timeline:
-    requests = np.zeros(count, dtype=np.int64), np.full(count, PROMPT), np.full(count, OUTPUT)
+    requests = ArrivalProcess.at(np.zeros(count, dtype=np.int64)), np.full(count, PROMPT), np.full(count, OUTPUT)
     if limits.pipeline_parallel == 1:
         return Core(limits, requests).run(latency)
     from gpu_simulate_test.vidur_ext.device_config import register_device

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.table import Row, Scale
 from benchmarks.timing import in_turn, seconds
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.cli.app import typed_config
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
@@ -35,7 +36,7 @@ def rows(scale: Scale) -> list[Row]:
         for index in range(count)
     ]
     guarded = GuardedEngine(engine, clock, config.request_timeout_s)
-    at_once = np.zeros(count, dtype=np.int64)
+    at_once = ArrivalProcess.at(np.zeros(count, dtype=np.int64))
 
     def ours() -> float:
         gc.collect()

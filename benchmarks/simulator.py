@@ -11,6 +11,7 @@ import pandas as pd
 from benchmarks.stages import SHARED
 from benchmarks.table import Row, Scale
 from benchmarks.timing import Usage, measured, seconds
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.simulator.engine import run_core
@@ -93,9 +94,10 @@ def _against_vidur(count: int) -> Row:
     arrival = (asked["arrived_at"] * 0.7231e9).round()
     lengths = asked["num_prefill_tokens"], asked["num_decode_tokens"]
     arrivals, prompts, outputs = (column.to_numpy(dtype=np.int64) for column in (arrival, *lengths))
+    process = ArrivalProcess.at(arrivals)
     settings = SimSettings("meta-llama/Llama-3.1-8B", "rtx_pro_6000", "rtx_pro_6000_node", "sarathi", LIMITS)
-    core_s = seconds(lambda: run_core(LIMITS, _Constant(), arrivals, prompts, outputs))
-    vidur_s = seconds(lambda: simulate(settings, _Constant(), arrivals, prompts, outputs))
+    core_s = seconds(lambda: run_core(LIMITS, _Constant(), process, prompts, outputs))
+    vidur_s = seconds(lambda: simulate(settings, _Constant(), process, prompts, outputs))
     return Row(
         f"Vidur's loop against the core, {count:,} of these requests, 50 ms an iteration",
         f"{vidur_s:.1f} s and {core_s:.2f} s",

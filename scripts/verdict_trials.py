@@ -17,6 +17,7 @@ import pandas as pd
 from gpu_simulate_test.analysis.assess import Assessment, assess
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.samples import PERCENTILES
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Composition, EngineRequest
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.noise import Noise
@@ -50,8 +51,8 @@ def serve(requests: list[EngineRequest], arrival_ns: np.ndarray, factor: Callabl
             "num_decode_tokens": [request.max_new_tokens for request in requests],
         }
     )
-    workload = Workload(Path("virtual"), {}, lengths, arrival_ns)
-    metrics = build_metrics(workload, replay(engine, requests, arrival_ns, clock), "virtual")
+    workload = Workload(Path("virtual"), {}, lengths, ArrivalProcess.at(arrival_ns))
+    metrics = build_metrics(workload, replay(engine, requests, workload.arrivals, clock), "virtual")
     meta = {"workload_sha256": "virtual"}
     return Run(Path("virtual"), meta, metrics.requests, metrics.tokens, metrics.iterations, [])
 

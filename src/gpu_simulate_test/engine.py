@@ -138,6 +138,12 @@ class Step:
     failures: Sequence[Failure] = ()
     preempted: Sequence[int] = ()
 
+    @property
+    def ended(self) -> list[tuple[int, int]]:
+        """Requests that ended with it, whether they completed or failed, and when."""
+        ended = [token.request_id for token in self.tokens if token.finished]
+        return [(request, self.end_ns) for request in (*ended, *(failure.request_id for failure in self.failures))]
+
 
 @dataclass(frozen=True)
 class EngineInfo:

@@ -37,7 +37,7 @@ def request_table(workload: Workload, line: Timeline, backend: str) -> pd.DataFr
     scheduled, submitted = (np.array(values, dtype=np.int64) for values in (line.first_scheduled, line.submit_ns))
     columns = {
         "request_id": workload.lengths["request_id"],
-        "arrival_time_ns": workload.arrival_time_ns,
+        "arrival_time_ns": np.array(line.arrival_ns, dtype=np.int64),
         "submit_time_ns": pd.arrays.IntegerArray(submitted, ~ok),
         "first_scheduled_time_ns": pd.arrays.IntegerArray(start_ns[scheduled], ~ok | (scheduled < 0)),
         "first_token_time_ns": pd.arrays.IntegerArray(first, ~ok),

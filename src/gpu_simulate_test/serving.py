@@ -1,17 +1,18 @@
-"""The loop that serves a workload on an engine, real or simulated, in open loop."""
+"""The loop that serves a workload on an engine, real or simulated, in open loop and in closed loop."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
-import numpy as np
-
+from gpu_simulate_test.arrivals import ArrivalProcess, Arrivals
 from gpu_simulate_test.engine import Clock, EngineRequest, Failure
 from gpu_simulate_test.timeline import Timeline
 
-Done = TypeVar("Done", covariant=True)
+Done = TypeVar("Done")
+Done_co = TypeVar("Done_co", covariant=True)
 
 
-class Server(Protocol[Done]):
+class Server(Protocol[Done_co]):
     """What of an engine the loop needs."""
 
     def submit(self, request: EngineRequest) -> None:
@@ -20,57 +21,68 @@ class Server(Protocol[Done]):
     def has_unfinished(self) -> bool:
         """True while a request waits or runs."""
 
-    def step(self) -> Done:
+    def step(self) -> Done_co:
         """Run one iteration, or, on a virtual clock, several that nothing interrupts."""
 
 
 def serve(
     engine: Server[Done],
     requests: Sequence[EngineRequest],
-    arrival_ns: np.ndarray,
+    process: ArrivalProcess,
     clock: Clock,
     line: Timeline,
+    ends: Callable[[Done], Iterable[tuple[int, int]]],
     before_idle: Callable[[int], object] = lambda _next_ns: None,
     before_step: Callable[[int | None], object] = lambda _next_ns: None,
 ) -> Iterator[Done]:
-    """Hand `requests` over at `arrival_ns`, whatever the engine is doing, and yield every step.
+    """Hand `requests` over when they are sent, whatever the engine is doing, and yield every step.
 
     An engine that steps in our thread cannot be handed a request in the middle of a step: what arrives meanwhile is
-    handed over when the step ends. Latency counts from the scheduled arrival all the same.
+    handed over when the step ends. Latency counts from when it was sent all the same.
 
     Parameters
     ----------
     requests : sequence of EngineRequest
-        In order of arrival.
-    arrival_ns : numpy.ndarray of shape (n_requests,), int64
-        Relative to ``line.origin_ns`` on `clock`, never decreasing.
+        By request id.
+    process : ArrivalProcess
+        When they are sent; its times are relative to ``line.origin_ns`` on `clock`.
     line : Timeline
-        Takes down when each request was handed over, and which the engine refused. The steps are the caller's to enter:
-        a measured engine does not wait for our books.
+        Takes down when each request was sent and handed over, and which the engine refused. The steps are the caller's
+        to enter: a measured engine does not wait for our books.
+    ends : callable
+        Says which requests ended with a step, and when; asked where others wait for that.
     before_idle : callable
         Called when the engine has nothing to do, with the time at which the next request comes.
     before_step : callable
-        Called before each step likewise; with None when no further request comes.
+        Called before each step likewise; with None when no further request is known to come.
     """
-    arrivals = (arrival_ns + line.origin_ns).tolist()
-    index, count = 0, len(requests)
+    arrivals = Arrivals(process, line.origin_ns)
     while True:
-        while index < count and arrivals[index] <= clock.now_ns():
-            _submit(engine, requests[index], clock, line)
-            index += 1
+        while (taken := arrivals.take(clock.now_ns())) is not None:
+            index, sent_ns = taken[0], taken[1] - line.origin_ns
+            line.arrival_ns[index] = sent_ns
+            request = requests[index]
+            if not _submit(engine, replace(request, arrival_ns=sent_ns) if arrivals.depends else request, clock, line):
+                arrivals.end(index, clock.now_ns())
         if engine.has_unfinished():
-            before_step(arrivals[index] if index < count else None)
-            yield engine.step()
-        elif index < count:
-            before_idle(arrivals[index])
-            clock.sleep_until_ns(arrivals[index])
+            before_step(arrivals.next_ns())
+            step = engine.step()
+            if arrivals.depends:
+                for index, at_ns in ends(step):
+                    arrivals.end(index, at_ns)
+            yield step
+        elif (next_ns := arrivals.next_ns()) is not None:
+            before_idle(next_ns)
+            clock.sleep_until_ns(next_ns)
         else:
             return
 
 
-def _submit(engine: Server[Done], request: EngineRequest, clock: Clock, line: Timeline) -> None:
+def _submit(engine: Server[Done], request: EngineRequest, clock: Clock, line: Timeline) -> bool:
     line.submit_ns[request.request_id] = clock.now_ns() - line.origin_ns
     try:
         engine.submit(request)
     except (ValueError, RuntimeError) as error:  # the engine's refusal of this request, not its end
         line.fail(Failure(request.request_id, type(error).__name__, str(error)))
+        return False
+    return True

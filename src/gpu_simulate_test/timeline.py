@@ -26,8 +26,8 @@ class Timeline:
 
     Attributes
     ----------
-    submit_ns : array of int of shape (n_requests,)
-        When each request was handed over.
+    arrival_ns, submit_ns : array of int of shape (n_requests,)
+        When each request was sent, or due to be, and when the engine got it.
     first_scheduled : array of int of shape (n_requests,)
         The iteration that first took it up; -1: none.
     restarts : array of int of shape (n_requests,)
@@ -47,6 +47,7 @@ class Timeline:
 
     def __init__(self, num_requests: int, origin_ns: int = 0) -> None:
         self.origin_ns = origin_ns
+        self.arrival_ns = array("q", [-1]) * num_requests
         self.submit_ns = array("q", [-1]) * num_requests
         self.first_scheduled = array("q", [-1]) * num_requests
         self.restarts = array("q", [0]) * num_requests
@@ -107,7 +108,8 @@ class Timeline:
     def beside(self) -> "Timeline":
         """That of another replica, which serves others of the same requests; it is to be joined in the end."""
         other = Timeline(0, self.origin_ns)
-        other.submit_ns, other.first_scheduled, other.restarts = self.submit_ns, self.first_scheduled, self.restarts
+        other.arrival_ns, other.submit_ns = self.arrival_ns, self.submit_ns
+        other.first_scheduled, other.restarts = self.first_scheduled, self.restarts
         other.cached, other.failures = self.cached, self.failures
         return other
 

@@ -17,7 +17,7 @@ def test_every_request_is_simulated_token_by_token() -> None:
     assert run.meta["settings"]["scheduler"] == "sarathi"
     assert run.missing == []
     assert run.requests["status"].tolist() == ["ok"] * NUM_PROMPTS
-    assert run.requests["arrival_time_ns"].tolist() == workload.arrival_time_ns.tolist()
+    assert run.requests["arrival_time_ns"].tolist() == workload.arrivals.known_ns.tolist()
     assert len(run.tokens) == NUM_PROMPTS * NUM_DECODE_TOKENS
     assert run.iterations is not None
     assert (run.iterations["predicted_ns"] > 0).all()

@@ -12,7 +12,7 @@ def test_the_shipped_prompts_become_a_workload() -> None:
         assert workload.meta["tokenizer_ref"].startswith(f"{MODEL_ID} tokenizer.json sha256:")
     assert len(workload) == NUM_PROMPTS
     assert (workload.lengths["num_decode_tokens"] == NUM_DECODE_TOKENS).all()
-    assert workload.arrival_time_ns[0] == 0
-    assert (workload.arrival_time_ns[1:] > 0).all()
+    assert workload.arrivals.known_ns[0] == 0
+    assert (workload.arrivals.known_ns[1:] > 0).all()
     prompts = list(read_prompts(workload.path / "prompts.jsonl"))
     assert [len(prompt["token_ids"]) for prompt in prompts] == workload.lengths["num_prefill_tokens"].tolist()

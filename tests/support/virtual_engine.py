@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import (
     Clock,
@@ -158,7 +159,7 @@ def served(
 ) -> tuple[list[Step], dict[int, Failure]]:
     """Every step of a replay, and which requests failed."""
     line = Timeline(len(requests), clock.now_ns())
-    steps = list(serve(engine, requests, np.array(arrivals), clock, line))
+    steps = list(serve(engine, requests, ArrivalProcess.at(np.array(arrivals)), clock, line, lambda step: step.ended))
     return steps, line.failures | {failure.request_id: failure for step in steps for failure in step.failures}
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, read_table, write_table
 from gpu_simulate_test.io.workload import Workload
@@ -24,7 +25,9 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 200), st.integers(1, 12)), min_size=
 def workload_of(lengths: list[tuple[int, int]], arrivals: list[int]) -> Workload:
     frame = pd.DataFrame(lengths, columns=["num_prefill_tokens", "num_decode_tokens"])
     frame.insert(0, "request_id", np.arange(len(frame)))
-    return Workload(Path("nowhere"), {"workload_sha256": "x"}, frame, np.array(arrivals, dtype=np.int64))
+    return Workload(
+        Path("nowhere"), {"workload_sha256": "x"}, frame, ArrivalProcess.at(np.array(arrivals, dtype=np.int64))
+    )
 
 
 def serve(lengths: list[tuple[int, int]], gap_ns: int, **engine: object) -> Metrics:
@@ -34,7 +37,7 @@ def serve(lengths: list[tuple[int, int]], gap_ns: int, **engine: object) -> Metr
     recording = replay(
         VirtualEngine(clock, **engine),  # type: ignore[arg-type]
         requests_of(lengths),
-        workload.arrival_time_ns,
+        workload.arrivals,
         clock,
     )
     return build_metrics(workload, recording, "virtual")
@@ -131,7 +134,7 @@ def test_warm_up_leaves_no_trace() -> None:
     warm_up(engine, requests_of([(30, 4)]))
     assert not engine.has_unfinished()
     workload = workload_of([(10, 2)], [0])
-    metrics = build_metrics(workload, replay(engine, requests_of([(10, 2)]), workload.arrival_time_ns, clock), "v")
+    metrics = build_metrics(workload, replay(engine, requests_of([(10, 2)]), workload.arrivals, clock), "v")
     assert metrics.requests["arrival_time_ns"].tolist() == [0]
     assert len(metrics.tokens) == 2
 

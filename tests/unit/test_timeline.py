@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_simulate_test import run_tables
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.calibration import Constants
@@ -29,11 +30,11 @@ AHEAD = FULL.model_copy(update={"async_scheduling": True})
 def workload_of(lengths: list[tuple[int, int]], arrivals: np.ndarray) -> Workload:
     frame = pd.DataFrame(lengths, columns=["num_prefill_tokens", "num_decode_tokens"])
     frame.insert(0, "request_id", np.arange(len(frame)))
-    return Workload(Path("nowhere"), {"workload_sha256": "x"}, frame, arrivals)
+    return Workload(Path("nowhere"), {"workload_sha256": "x"}, frame, ArrivalProcess.at(arrivals))
 
 
 def simulated(lengths: list[tuple[int, int]], arrivals: np.ndarray, limits: EngineLimits = FULL) -> Timeline:
-    return run_core(limits, Costs(affine_cost), arrivals, *np.array(lengths).T)
+    return run_core(limits, Costs(affine_cost), ArrivalProcess.at(arrivals), *np.array(lengths).T)
 
 
 @settings(max_examples=40, deadline=None)
@@ -43,7 +44,7 @@ def test_a_simulation_and_an_engine_of_its_scheduler_have_the_same_tables(
 ) -> None:
     arrivals = np.arange(len(lengths)) * (gap + 1)
     workload, clock = workload_of(lengths, arrivals), VirtualClock()
-    real = replay(VirtualEngine(clock), requests_of(lengths), arrivals, clock)
+    real = replay(VirtualEngine(clock), requests_of(lengths), ArrivalProcess.at(arrivals), clock)
     core = simulated(lengths, arrivals)
     for table in (token_tables, iteration_tables):
         ours, theirs = (pd.concat(table(line)) for line in (core, real))
@@ -96,7 +97,7 @@ def test_tables_in_pieces_are_the_table(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_failed_request_has_no_part_in_the_latencies() -> None:
     lengths, arrivals, clock = [(10, 3)] * 3, np.zeros(3, dtype=np.int64), VirtualClock()
     engine = VirtualEngine(clock, refuse=frozenset({0}), fail=frozenset({1}))
-    line = replay(engine, requests_of(lengths), arrivals, clock)
+    line = replay(engine, requests_of(lengths), ArrivalProcess.at(arrivals), clock)
     requests = request_table(workload_of(lengths, arrivals), line, "engine")
     assert requests["status"].tolist() == ["error", "error", "ok"]
     tokens = pd.concat(token_tables(line))

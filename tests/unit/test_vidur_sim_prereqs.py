@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.schema import VidurSimConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, MLP, NOISE
@@ -38,7 +39,9 @@ def write_bundle(config: VidurSimConfig, **meta: object) -> Path:
 def workload_of(lengths: list[tuple[int, int]]) -> Workload:
     frame = pd.DataFrame(lengths, columns=["num_prefill_tokens", "num_decode_tokens"])
     frame.insert(0, "request_id", range(len(frame)))
-    return Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, np.zeros(len(frame), dtype=np.int64))
+    return Workload(
+        Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, ArrivalProcess.at(np.zeros(len(frame), dtype=np.int64))
+    )
 
 
 def test_a_whole_profile_of_these_settings_is_taken(tmp_path: Path) -> None:

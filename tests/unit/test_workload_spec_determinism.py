@@ -92,7 +92,7 @@ def test_a_finished_workload_reads_back_and_agrees_with_itself(tmp_path: Path) -
     workload = load_workload(build(tmp_path), TINY)
     assert len(workload) == 40
     assert (workload.lengths["num_decode_tokens"] == 32).all()
-    assert workload.arrival_time_ns[0] == 0
+    assert workload.arrivals.known_ns[0] == 0
 
 
 ARRIVALS = st.builds(

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.load_metrics import load_run
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.calibration.estimate import Flags, Observations
 from gpu_simulate_test.config.ids import file_sha256
 from gpu_simulate_test.config.schema import StageConfig
@@ -18,7 +19,7 @@ from gpu_simulate_test.latency.calibration import Calibrated, Constants
 from gpu_simulate_test.latency.model import LatencyModel, Slowed, batches_of
 from gpu_simulate_test.profiles.bundle import Profile
 from gpu_simulate_test.run_tables import first_and_last_tokens
-from gpu_simulate_test.simulator.real_run import RealRun, load_real_run, machine_speed, until_the_next
+from gpu_simulate_test.simulator.real_run import RealRun, load_real_run, machine_speed, sent_as_recorded, until_the_next
 from gpu_simulate_test.spans import Floats, Ints
 from gpu_simulate_test.timeline import Timeline
 from gpu_simulate_test.vidur_ext.sim_runner import make_loop
@@ -155,7 +156,7 @@ class Observed:
 
     def _slopes(self, line: Timeline, constants: Constants, loop: Loop) -> tuple[Floats, Floats]:
         """Of TTFT and of the time from the first token to the last, shape (n_requests, 5)."""
-        limits, (arrival_ns, *_) = loop.core.limits, loop.core.requests
+        limits, arrival_ns = loop.core.limits, loop.core.requests[0].known_ns
         shares = _Shares.of(line, constants.slowed(self.speed), limits.async_scheduling)
         first, last = first_and_last_tokens(line)
         ones, none = np.ones(len(first)), np.zeros(len(first))
@@ -243,6 +244,8 @@ def load_observed(config: StageConfig, profile: Profile, kernels: LatencyModel, 
         )
     if requests["first_token_time_ns"].isna().to_numpy(dtype=bool)[is_ok(requests)].any():
         raise ArtifactError(f"first tokens not recorded, as when answers are not streamed: {path}; name another run")
+    if not workload.arrivals.is_open:
+        workload = replace(workload, arrivals=sent_as_recorded(run.requests, len(workload), path))
     times = np.zeros((count, 2), dtype=np.int64)
     for column, name in enumerate(("first_token_time_ns", "completion_time_ns")):
         since = (requests[name] - requests["arrival_time_ns"]).to_numpy(dtype=np.int64, na_value=0)
@@ -259,7 +262,7 @@ def load_observed(config: StageConfig, profile: Profile, kernels: LatencyModel, 
         sha256=file_sha256(table),
         workload_sha256=workload.sha256,
         ok=ok,
-        arrival_ns=workload.arrival_time_ns[:count],
+        arrival_ns=workload.arrivals.known_ns[:count],
         ttft_ns=times[:, 0],
         e2e_ns=times[:, 1],
         num_tokens=num_tokens,
@@ -276,8 +279,8 @@ def _jittered(workload: Workload, ok: Flags, times_ns: Ints, num_tokens: Ints) -
     ttft_ns, e2e_ns = times_ns[ok].T
     step_ns = float(np.median((e2e_ns - ttft_ns) / np.maximum(1, num_tokens[ok] - 1)))
     moved = np.random.default_rng(0).uniform(-step_ns, step_ns, len(workload))
-    arrival_ns = np.maximum(0, np.rint(workload.arrival_time_ns + moved)).astype(np.int64)
-    return replace(workload, arrival_time_ns=np.sort(arrival_ns))
+    arrival_ns = np.maximum(0, np.rint(workload.arrivals.known_ns + moved)).astype(np.int64)
+    return replace(workload, arrivals=ArrivalProcess.at(np.sort(arrival_ns)))
 
 
 def _iterations(real: RealRun, latency: LatencyModel) -> Iterations | None:

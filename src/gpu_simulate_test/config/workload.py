@@ -25,8 +25,8 @@ _SIGMA, _ZIPF = (
 class ArrivalConfig(Settings):
     """When requests arrive."""
 
-    kind: Literal["fixed_interval", "poisson", "gamma", "ramp", "trace"] = Field(
-        description="how the gaps are made; trace: as recorded there"
+    kind: Literal["fixed_interval", "poisson", "gamma", "ramp", "trace", "closed_loop"] = Field(
+        description="how the gaps are made; trace: as recorded there; closed_loop: a request is sent when one completes"
     )
     inter_arrival_ns: Int = Field(ge=0, le=MAX_ARRIVAL_NS, description="fixed_interval: the gap")
     rate_per_s: _Rate = Field(description="requests a second; ramp: at the first request")
@@ -34,11 +34,20 @@ class ArrivalConfig(Settings):
         default=1.0, ge=1e-3, le=1e3, description="gamma: standard deviation of the gaps / their mean; above 1: bursts"
     )
     end_rate_per_s: _Rate | None = Field(default=None, description="ramp: the rate at the last request")
+    concurrency: Annotated[Int, Field(ge=1, le=MAX_REQUESTS)] | None = Field(
+        default=None, description="closed_loop: users, each with one request at a time"
+    )
+    think_time_s: _Seconds = Field(
+        default=0.0, description="closed_loop, sessions: from an answer until its user sends the next request"
+    )
+    ramp_s: _Seconds = Field(default=0.0, description="closed_loop: the users begin evenly over that time")
 
     @model_validator(mode="after")
     def _whole(self) -> "ArrivalConfig":
         if self.kind == "ramp" and self.end_rate_per_s is None:
             raise ConfigError("workload.arrival.end_rate_per_s is missing: workload.arrival.kind=ramp needs it")
+        if self.kind == "closed_loop" and self.concurrency is None:
+            raise ConfigError("workload.arrival.concurrency is missing: workload.arrival.kind=closed_loop needs it")
         return self
 
 

@@ -41,10 +41,19 @@ TRACE_INTERVALS = Table(
     pa.schema(
         [
             column("request_id", INT, "0 to N-1, in order"),
-            column("inter_arrival_ns", INT, "gap before this request, >= 0; 0 for the first"),
-            column("arrival_time_ns", INT, "sum of the gaps so far"),
+            column("inter_arrival_ns", INT, "gap before this request, >= 0; 0 for the first", null=True),
+            column("arrival_time_ns", INT, "sum of the gaps so far; empty where it is not known beforehand", null=True),
+            column(
+                "follows_request_id",
+                INT,
+                "the earlier request at whose end it is sent; empty and without an arrival: when one ends that nobody "
+                "follows, in order",
+                null=True,
+            ),
+            column("delay_ns", INT, "from that end until it is sent: the think time", null=True),
         ]
     ),
+    optional=frozenset({"follows_request_id", "delay_ns"}),
 )
 REQUEST_METRICS = Table(
     "request_metrics",
@@ -53,7 +62,9 @@ REQUEST_METRICS = Table(
     pa.schema(
         [
             column("request_id", INT, "joins the workload and the token metrics"),
-            column("arrival_time_ns", INT, "scheduled arrival, from the workload"),
+            column(
+                "arrival_time_ns", INT, "when it was sent: as the workload says, or at the end of another and its delay"
+            ),
             column("submit_time_ns", INT, "when the engine was handed the request; simulated: the arrival", null=True),
             column("first_scheduled_time_ns", INT, "start of the first iteration that held it", null=True),
             column("first_token_time_ns", INT, "end of the iteration that made its first output token", null=True),

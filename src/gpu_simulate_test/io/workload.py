@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.ids import file_sha256, stable_id
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
@@ -36,13 +37,14 @@ class Workload:
     ----------
     lengths : pandas.DataFrame
         ``trace_lengths.csv``, one row a request, ids 0..N-1 in order.
-    arrival_time_ns : numpy.ndarray of shape (n_requests,), int64
+    arrivals : ArrivalProcess
+        ``trace_intervals.csv``.
     """
 
     path: Path
     meta: dict[str, Any]
     lengths: pd.DataFrame
-    arrival_time_ns: np.ndarray
+    arrivals: ArrivalProcess
 
     @property
     def sha256(self) -> str:
@@ -69,6 +71,9 @@ def workload_path(config: StageConfig) -> Path:
     del identity["workload_dir"]
     if config.workload.prefix.num_tokens is None:
         del identity["prefix"]
+    if config.workload.arrival.kind != "closed_loop":
+        for key in ("concurrency", "think_time_s", "ramp_s"):
+            del identity["arrival"][key]
     for key in ("prompts", "trace"):
         if config.workload.source == key:
             file = identity[key]
@@ -118,9 +123,7 @@ def load_workload(path: Path, model_id: str) -> Workload:
             f"CSVs disagree: {path}: {len(lengths)} requests in {TRACE_LENGTHS.filename}, "
             f"{len(intervals)} in {TRACE_INTERVALS.filename}; run workload-spec again"
         )
-    arrivals = intervals["arrival_time_ns"].to_numpy()
-    if not np.array_equal(np.cumsum(intervals["inter_arrival_ns"].to_numpy()), arrivals):
-        raise ArtifactError(f"arrival_time_ns is not the sum of inter_arrival_ns: {path / TRACE_INTERVALS.filename}")
+    arrivals = _arrivals(intervals, path / TRACE_INTERVALS.filename)
     if (lengths[["num_prefill_tokens", "num_decode_tokens"]] < 1).any(axis=None):
         raise ArtifactError(f"a token count is below 1: {path / TRACE_LENGTHS.filename}")
     try:
@@ -130,6 +133,21 @@ def load_workload(path: Path, model_id: str) -> Workload:
     if actual != meta.get("workload_sha256"):
         raise ArtifactError(f"data files changed since they were made: {path}; run workload-spec again")
     return Workload(path, meta, lengths, arrivals)
+
+
+def _arrivals(intervals: pd.DataFrame, file: Path) -> ArrivalProcess:
+    size = len(intervals)
+    names = ("inter_arrival_ns", "arrival_time_ns", "follows_request_id", "delay_ns")
+    missing = pd.Series(pd.NA, index=intervals.index, dtype="Int64")
+    gaps, known, follows, delay = (intervals.get(name, missing).to_numpy(dtype=np.int64, na_value=-1) for name in names)
+    given = known >= 0
+    if not np.array_equal(np.cumsum(gaps[given]), known[given]) or (gaps[given] < 0).any():
+        raise ArtifactError(f"arrival_time_ns is not the sum of inter_arrival_ns: {file}")
+    after = follows[follows >= 0]
+    alone = len(np.unique(after)) == len(after)
+    if (follows >= np.arange(size)).any() or (given & (follows >= 0)).any() or not alone or not given[:1].all():
+        raise ArtifactError(f"follows_request_id must be of an earlier request, and of no other: {file}")
+    return ArrivalProcess(known, follows, np.maximum(delay, 0))
 
 
 def read_prompts(path: Path) -> Iterator[dict[str, Any]]:

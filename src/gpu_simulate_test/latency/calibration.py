@@ -5,10 +5,13 @@ next iteration's kernels: an iteration takes the longer of the two, and its toke
 through all its sequences. (What it does once an iteration delays every token alike, and so counts as the front end.)
 """
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.model import LatencyModel
@@ -50,15 +53,41 @@ class Constants:
             after_first_token_ns=self.after_first_token_ns * factor,
         )
 
-    def seen_ns(self, arrival_ns: Ints) -> Ints:
-        """When the engine sees requests that arrive then."""
-        return arrival_ns + round(self.front_end_ns)
+    def seen(self, arrivals: ArrivalProcess) -> ArrivalProcess:
+        """How requests that are sent so come to the engine."""
+        return arrivals.later(round(self.front_end_ns))
 
     def deliver(self, line: Timeline, limits: EngineLimits) -> None:
-        """Enter when the tokens of each iteration come out."""
+        """Enter when the requests that came to the engine had been sent, and when the tokens of iterations come out."""
+        seen_ns = np.array(line.arrival_ns, dtype=np.int64)
+        line.submit_ns = line.arrival_ns  # it orders requests by when they come, whenever it gets them
+        line.arrival_ns = array("q", (seen_ns - round(self.front_end_ns)).tolist())
         line.later_ns = round(self.after_first_token_ns)
         if limits.async_scheduling and self.sequence_ns:
             line.host_ns = np.rint(self.sequence_ns * line.num_seqs).astype(np.int64)
+
+
+class Delivery:
+    """When the last tokens of requests come out, as an engine goes on.
+
+    Parameters
+    ----------
+    constants : Constants
+    limits : EngineLimits
+    num_decode : numpy.ndarray of shape (n_requests,), int64
+        Output tokens.
+    """
+
+    def __init__(self, constants: Constants, limits: EngineLimits, num_decode: Ints) -> None:
+        self._host_ns = constants.sequence_ns if limits.async_scheduling else 0.0
+        self._later_ns = round(constants.after_first_token_ns)
+        self._num_decode = num_decode
+        self._out_ns = 0
+
+    def ends(self, end_ns: int, num_seqs: int, finished: Sequence[int]) -> list[tuple[int, int]]:
+        """The requests that an iteration finished, and when their last tokens are out; asked of every iteration."""
+        self._out_ns = max(self._out_ns, end_ns + round(self._host_ns * num_seqs))
+        return [(one, self._out_ns + self._later_ns * (self._num_decode[one] > 1)) for one in finished]
 
 
 NOTHING = Constants()

@@ -53,10 +53,13 @@ def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.Da
     source = Path(backend.requests)
     unscaled = config.workload.model_copy(update={"trace_time_scale": 1.0, "trace_length_scale": 1.0})
     recorded, _ = select(recorded, unscaled, config.model.max_position_embeddings, source)
-    asked = workload.lengths[list(LENGTHS)].assign(arrival_time_ns=workload.arrival_time_ns)
-    timed = "arrival_time_ns" in recorded
-    if not timed and len(recorded) == len(asked):
-        recorded = _arriving(recorded, workload.arrival_time_ns)
+    asked, timed = workload.lengths[list(LENGTHS)], "arrival_time_ns" in recorded
+    if workload.arrivals.is_open:
+        asked = asked.assign(arrival_time_ns=workload.arrivals.known_ns)
+        if not timed and len(recorded) == len(asked):
+            recorded = _arriving(recorded, workload.arrivals.known_ns)
+    elif not timed:
+        raise ArtifactError(f"arrivals not recorded: {source}; a closed loop says when its requests were sent")
     if len(recorded) != len(asked) or not (recorded[list(asked)].to_numpy() == asked.to_numpy()).all():
         raise ArtifactError(
             f"recorded run of other requests than the workload's: {source} and {workload.path}; "

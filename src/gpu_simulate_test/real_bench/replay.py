@@ -1,9 +1,8 @@
-"""Open-loop replay: requests are handed over at their scheduled arrival, whatever the engine is doing."""
+"""Replay: requests are handed over when they are sent, whatever the engine is doing."""
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Clock, Engine, EngineRequest, Step
 from gpu_simulate_test.serving import serve
 from gpu_simulate_test.timeline import Timeline
@@ -12,12 +11,12 @@ from gpu_simulate_test.timeline import Timeline
 def replay(
     engine: Engine,
     requests: Sequence[EngineRequest],
-    arrival_ns: np.ndarray,
+    process: ArrivalProcess,
     clock: Clock,
     on_finished: Callable[[int], object] = lambda _count: None,
     on_idle: Callable[[int], object] = lambda _deadline_ns: None,
 ) -> Timeline:
-    """Serve `requests` at `arrival_ns` and record every engine iteration; see `gpu_simulate_test.serving.serve`.
+    """Serve `requests` and record every engine iteration; see `gpu_simulate_test.serving.serve`.
 
     Parameters
     ----------
@@ -29,10 +28,10 @@ def replay(
     engine.forget()
     line = Timeline(len(requests), origin_ns=clock.now_ns())
     steps: list[Step] = []
-    for step in serve(engine, requests, arrival_ns, clock, line, on_idle):
+    for step in serve(engine, requests, process, clock, line, lambda step: step.ended, on_idle):
         steps.append(step)
-        if finished := sum(token.finished for token in step.tokens) + len(step.failures):
-            on_finished(finished)
+        if ended := step.ended:
+            on_finished(len(ended))
     for step in steps:
         line.add_step(step)
     return line

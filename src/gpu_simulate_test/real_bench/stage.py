@@ -118,7 +118,7 @@ def _measure(
         line = replay(
             engine,
             requests,
-            workload.arrival_time_ns,
+            workload.arrivals,
             clock,
             bar.update,
             lambda deadline_ns: None if keeps else speed.watch(engine, clock, deadline_ns),

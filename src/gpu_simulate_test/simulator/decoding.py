@@ -64,16 +64,18 @@ class Changes:
         Those of `scheduled` that found tokens of their prompt in the cache, and how many.
     spans : list of (int, int, int)
         Requests that make no more tokens for now, the first iteration of those just made, and their number.
-    num_preempted, num_finished : int
-        Requests whose preemption is counted in this iteration; completed.
+    finished : list of int
+        Completed.
+    num_preempted : int
+        Requests whose preemption is counted in this iteration.
     """
 
     scheduled: list[int] = field(default_factory=list)
     restarted: list[int] = field(default_factory=list)
     cached: list[tuple[int, int]] = field(default_factory=list)
     spans: list[tuple[int, int, int]] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
     num_preempted: int = 0
-    num_finished: int = 0
 
 
 class Scheduler(Protocol):

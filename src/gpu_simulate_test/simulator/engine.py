@@ -8,8 +8,10 @@ from typing import overload
 
 import numpy as np
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, EngineRequest
+from gpu_simulate_test.latency.calibration import NOTHING, Constants, Delivery
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.serving import serve
 from gpu_simulate_test.simulator.clock import VirtualClock
@@ -20,7 +22,7 @@ from gpu_simulate_test.spans import Floats, Ints
 from gpu_simulate_test.timeline import ITERATION_COLUMNS, Timeline
 
 _WORTH = 6  # iterations that are priced sooner together than one by one
-_DECODING = ITERATION_COLUMNS.index("num_decode_seqs")
+_PREFILLING, _DECODING = (ITERATION_COLUMNS.index(f"num_{kind}_seqs") for kind in ("prefill", "decode"))
 _CONTEXT, _LONGEST = ITERATION_COLUMNS.index("kv_tokens_decode"), ITERATION_COLUMNS.index("max_kv_decode")
 
 
@@ -40,6 +42,11 @@ class SimulatedStep:
     number: int
     rows: Ints | tuple[int, ...]
     changes: Changes
+
+    def ends(self, ends: Callable[[int, int, Sequence[int]], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+        """Which requests ended with it, and when, by `Delivery.ends`."""
+        last = self.rows if isinstance(self.rows, tuple) else self.rows[-1].tolist()
+        return ends(last[1], last[_PREFILLING] + last[_DECODING], self.changes.finished)
 
     def record(self, line: Timeline) -> None:
         """Enter it: changes only, for a request that goes on decoding says nothing new."""
@@ -226,12 +233,13 @@ def make_engine(
 def run_core(
     limits: EngineLimits,
     latency: LatencyModel,
-    arrival_ns: Ints,
+    arrivals: ArrivalProcess,
     num_prefill: Ints,
     num_decode: Ints,
     on_finished: Callable[[int], object] = lambda _count: None,
     scheduler: str = "sarathi",
     prefixes: Sequence[Sequence[int]] | None = None,
+    constants: Constants = NOTHING,
 ) -> Timeline:
     """Serve a workload on a simulated engine.
 
@@ -239,21 +247,25 @@ def run_core(
     ----------
     limits : EngineLimits
         Prompts share blocks, and batches are scheduled ahead, with vLLM's scheduler alone.
-    arrival_ns, num_prefill, num_decode : numpy.ndarray of shape (n_requests,), int64
-        In order of arrival.
+    arrivals : ArrivalProcess
+        Of n_requests.
+    num_prefill, num_decode : numpy.ndarray of shape (n_requests,), int64
     on_finished : callable
         Told how many requests completed in the last step.
     scheduler : str
         ``sarathi`` or ``vllm_v1``.
     prefixes : sequence of sequences of int, or None
         For each request, keys of its prompt's first whole blocks: equal keys, equal tokens up to the block's end.
+    constants : Constants
+        When the engine sees a request, and when its tokens come out.
     """
-    clock, line = VirtualClock(), Timeline(len(arrival_ns))
+    clock, line, seen = VirtualClock(), Timeline(len(arrivals)), constants.seen(arrivals)
     engine = make_engine(scheduler, limits, latency, clock, prefixes)
-    requests = Asked(arrival_ns, num_prefill, num_decode)
-    for step in serve(engine, requests, arrival_ns, clock, line, before_step=engine.look_ahead):
+    requests = Asked(seen.known_ns, num_prefill, num_decode)
+    ends = Delivery(constants, limits, num_decode).ends
+    for step in serve(engine, requests, seen, clock, line, lambda step: step.ends(ends), before_step=engine.look_ahead):
         step.record(line)
-        if step.changes.num_finished:
-            on_finished(step.changes.num_finished)
-    line.submit_ns = array("q", arrival_ns.tolist())  # it orders requests by their arrival, whenever it gets them
+        if step.changes.finished:
+            on_finished(len(step.changes.finished))
+    constants.deliver(line, limits)
     return line

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import COMPOSITION
-from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.errors import ArtifactError, ConfigError
 from gpu_simulate_test.io.run_dir import read_run_meta, repeat_dirs
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, read_table
 from gpu_simulate_test.io.workload import Workload
@@ -125,3 +126,17 @@ def until_the_next(real: RealRun, iterations: pd.DataFrame) -> "pd.Series[float]
     arrivals, completions = (np.sort(times) for times in real.presence)
     left = np.searchsorted(arrivals, end, side="right") > np.searchsorted(completions, end, side="right")
     return (start.shift(-1).fillna(end.iloc[-1]) - start).where(left, end - start)
+
+
+def sent_as_recorded(requests: pd.DataFrame, size: int, path: Path) -> ArrivalProcess:
+    """When a closed loop sent its requests: whoever learns from their latencies takes that as given.
+
+    Raises
+    ------
+    ConfigError
+        Some are missing, or they were not sent in the order of their ids.
+    """
+    arrival_ns = requests["arrival_time_ns"].to_numpy(dtype=np.int64)
+    if len(arrival_ns) != size or (np.diff(arrival_ns) < 0).any():
+        raise ConfigError(f"a run that did not send its requests in their order: {path}; calibrate on another")
+    return ArrivalProcess.at(arrival_ns)

@@ -126,13 +126,13 @@ class SarathiScheduler:
             if one.processed == one.prefill:
                 one.first = iteration
                 if one.decode == 1:
-                    changes.num_finished += 1
+                    changes.finished.append(one.request_id)
                     changes.spans.append((one.request_id, iteration, 1))
                     self._pool.release(self._pool.needed(one.prefill))
                     continue
             self._tail.append(one)
         for one in self._decoding.finishing(iteration):
-            changes.num_finished += 1
+            changes.finished.append(one.request_id)
             self._pool.release(self._pool.needed(one.constant + iteration + 1))
             changes.spans.append((one.request_id, one.first, iteration - one.first + 1))
 

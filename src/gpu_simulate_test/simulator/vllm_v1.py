@@ -170,7 +170,7 @@ class VllmScheduler:
                 self._finish(one, iteration, changes)
 
     def _finish(self, one: Sequence, iteration: int, changes: Changes) -> None:
-        changes.num_finished += 1
+        changes.finished.append(one.request_id)
         changes.spans.append((one.request_id, one.first, iteration - one.first + 1))
         if one.request_id in self._running:  # not preempted while its last token was made
             del self._running[one.request_id]

@@ -124,7 +124,7 @@ def make_loop(
     """
     lengths = workload.lengths
     num_decode = lengths["num_decode_tokens"].to_numpy() if real is None else real.num_decode_actual
-    requests = workload.arrival_time_ns[:count], lengths["num_prefill_tokens"].to_numpy()[:count], num_decode[:count]
+    requests = workload.arrivals.first(count), lengths["num_prefill_tokens"].to_numpy()[:count], num_decode[:count]
     prefixes = None
     if settings.scheduler == "vllm_v1" and settings.limits.enable_prefix_caching:
         prefixes = block_keys(workload, settings.limits.block_size)

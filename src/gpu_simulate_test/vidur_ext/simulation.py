@@ -3,7 +3,6 @@
 import logging
 import tempfile
 import threading
-from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -12,17 +11,18 @@ from typing import Any
 
 import numpy as np
 from vidur.entities.replica import Replica
-from vidur.entities.request import Request
 from vidur.simulator import Simulator
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Composition
-from gpu_simulate_test.latency.calibration import Constants
+from gpu_simulate_test.latency.calibration import NOTHING, Constants, Delivery
 from gpu_simulate_test.latency.model import LatencyModel, stages_of
 from gpu_simulate_test.simulator.cluster import Core
 from gpu_simulate_test.spans import Ints
 from gpu_simulate_test.timeline import Timeline
 from gpu_simulate_test.vidur_ext.vidur_config import SimSettings, simulation_config
 from gpu_simulate_test.vidur_ext.vidur_predictor import PredictNs, register_predictor
+from gpu_simulate_test.vidur_ext.vidur_requests import Sender
 
 log = logging.getLogger(__name__)
 
@@ -31,45 +31,28 @@ _CHECKED_REQUESTS, _CHECKED_TOKENS = 300, 40_000  # less than a second of Vidur'
 _ONE_AT_A_TIME = threading.Lock()  # Vidur numbers replicas, requests and events by counters of the process
 
 
-class _Request(Request):
-    """A request whose restart is complete.
-
-    Vidur's own leaves the stage counters, and then asserts; and in the middle of a prompt it takes the part that was
-    processed for the whole, and makes as many more output tokens.
-    """
-
-    def restart(self) -> None:
-        lengths, in_prompt = (self.num_prefill_tokens, self.num_decode_tokens), not self.is_prefill_complete
-        super().restart()
-        if in_prompt:
-            self._num_prefill_tokens, self._num_decode_tokens = lengths
-        self._num_stage_processed_tokens = 0
-        self._is_prefill_stage_complete = False
-
-    def resume(self, num_cached: int) -> None:
-        """Go on from tokens that are still in the cache."""
-        self._num_processed_tokens = self._num_stage_processed_tokens = num_cached
-
-
 def simulate(
     settings: SimSettings,
     latency: LatencyModel,
-    arrival_ns: np.ndarray,
-    num_prefill: np.ndarray,
-    num_decode: np.ndarray,
+    process: ArrivalProcess,
+    num_prefill: Ints,
+    num_decode: Ints,
     on_finished: Callable[[int], object] = lambda _count: None,
     look_at: Callable[[Any], object] | None = None,
+    constants: Constants = NOTHING,
 ) -> Timeline:
     """Run Vidur on a workload.
 
     Parameters
     ----------
     latency : LatencyModel
-    arrival_ns, num_prefill, num_decode : numpy.ndarray of shape (n_requests,)
+    process : ArrivalProcess
+    num_prefill, num_decode : numpy.ndarray of shape (n_requests,)
     on_finished : callable
         Told how many requests completed in the last iteration.
     look_at : callable or None
         Told of Vidur's own object of every batch before its time is asked.
+    constants : Constants
     """
     register_predictor()
     logging.getLogger("vidur").setLevel(logging.WARNING)
@@ -78,29 +61,33 @@ def simulate(
     served_by = np.zeros(len(num_prefill), dtype=np.int64)
     compositions: dict[int, Composition] = {}
     with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="gsim-vidur-") as scratch:
-        requests = [
-            _Request(arrival / 1e9, prefill, decode)
-            for arrival, prefill, decode in zip(
-                arrival_ns.tolist(), num_prefill.tolist(), num_decode.tolist(), strict=True
-            )
-        ]
-        index_of = {request.id: index for index, request in enumerate(requests)}
-        config = simulation_config(settings, scratch, requests, _observed(latency, look_at, compositions))
+        sender = Sender(constants.seen(process), num_prefill.tolist(), num_decode.tolist(), line)
+        known = list(sender.due())
+        config = simulation_config(
+            settings, scratch, known, int((num_prefill + num_decode).max()), _observed(latency, look_at, compositions)
+        )
         recorders = [
-            _recorder(index_of, compositions, one, served_by, number, on_finished) for number, one in enumerate(lines)
+            _recorder(sender.index_of, compositions, one, served_by, number, on_finished)
+            for number, one in enumerate(lines)
         ]
+        deliveries = [Delivery(constants, settings.limits, num_decode) for _ in lines]
         Replica._id = -1  # Vidur's global scheduler expects the first to be 0
         simulator = Simulator(config)
         if settings.limits.enable_prefix_caching:
             for replica in simulator.scheduler._replica_schedulers.values():
                 _keep_prefixes(replica)
-        simulator.metric_store.on_batch_end = lambda time, batch, replica_id, _memory: recorders[replica_id.id](
-            time, batch
-        )
+
+        def on_batch_end(time: float, batch: Any, replica_id: Any, _memory: object) -> None:
+            recorders[replica_id.id](time, batch)
+            if sender.depends:
+                sender.send(simulator, time, batch.requests, deliveries[replica_id.id])
+
+        simulator.metric_store.on_batch_end = on_batch_end
         simulator.metric_store.plot = lambda: None
         simulator.run()
-    line.restarts = array("q", (request.num_restarts for request in requests))
-    line.submit_ns = array("q", arrival_ns.tolist())
+    for request_id, index in sender.index_of.items():
+        line.restarts[index] = sender.made[request_id].num_restarts
+    constants.deliver(line, settings.limits)
     if len(lines) > 1:
         line.join(lines[1:], served_by)
     return line
@@ -204,8 +191,8 @@ class Loop:
     name : str
         ``core`` or ``vidur``.
     settings : SimSettings
-    requests : tuple of three numpy.ndarray of shape (n_requests,), int64
-        Arrivals in ns, prompt and output tokens.
+    requests : tuple of ArrivalProcess and two numpy.ndarray of shape (n_requests,), int64
+        When they are sent; prompt and output tokens.
     latency : LatencyModel
         What the two are compared with.
     look_at : callable or None
@@ -228,7 +215,7 @@ class Loop:
         self,
         name: str,
         settings: SimSettings,
-        requests: tuple[Ints, Ints, Ints],
+        requests: tuple[ArrivalProcess, Ints, Ints],
         latency: LatencyModel,
         look_at: Callable[[Any], object] | None = None,
         prefixes: Sequence[Sequence[int]] | None = None,
@@ -241,13 +228,13 @@ class Loop:
         self.name = name if known and look_at is None else "vidur"
         self.checked, self.difference = 0, None
         if self.name == "core" and settings.scheduler == "sarathi":
-            arrival_ns, _, num_decode = requests
+            num_decode = requests[2]
             enough = int(np.searchsorted(np.cumsum(num_decode), _CHECKED_TOKENS)) + 1
             first = min(enough, _CHECKED_REQUESTS)
             core, vidur = (self._serve(one, latency, first, lambda _count: None) for one in ("core", "vidur"))
             self.difference = core.difference(vidur)
             if self.difference is None:
-                self.checked = min(first, len(arrival_ns))
+                self.checked = min(first, len(num_decode))
             else:
                 log.warning("our core differs from Vidur's loop, which is used: %s", self.difference)
                 self.name = "vidur"
@@ -272,12 +259,8 @@ class Loop:
         return f"Vidur's own{pipeline}" + (f"; our core differs: {self.difference}" if self.difference else "")
 
     def _serve(self, name: str, latency: LatencyModel, count: int, on_finished: Callable[[int], object]) -> Timeline:
-        arrival_ns, num_prefill, num_decode = (values[:count] for values in self._requests)
+        process, num_prefill, num_decode = self._requests
+        some = process.first(count), num_prefill[:count], num_decode[:count]
         if name == "core":
-            some = arrival_ns, num_prefill, num_decode
             return replace(self.core, requests=some).run(latency, on_finished)
-        constants = self.core.constants
-        seen_ns = constants.seen_ns(arrival_ns)
-        line = simulate(self._settings, latency, seen_ns, num_prefill, num_decode, on_finished, self._look_at)
-        constants.deliver(line, self._settings.limits)
-        return line
+        return simulate(self._settings, latency, *some, on_finished, self._look_at, self.core.constants)

@@ -114,7 +114,7 @@ def scheduler_config(settings: SimSettings) -> BaseReplicaSchedulerConfig:
 
 
 def simulation_config(
-    settings: SimSettings, scratch: str, requests: Sequence[Request], predict_ns: PredictNs
+    settings: SimSettings, scratch: str, requests: Sequence[Request], max_tokens: int, predict_ns: PredictNs
 ) -> SimulationConfig:
     """All of them: `requests` served on one replica or several, whose batches take `predict_ns`.
 
@@ -124,7 +124,7 @@ def simulation_config(
         A folder that Vidur writes its config to.
     """
     RequestGeneratorRegistry.register(_GENERATOR_TYPE, _WorkloadGenerator)
-    workload = _WorkloadConfig(max_tokens=max(one.num_prefill_tokens + one.num_decode_tokens for one in requests))
+    workload = _WorkloadConfig(max_tokens=max_tokens)
     predictor = GsimExecutionTimePredictorConfig(no_cache=True)
     config = SimulationConfig(
         log_level="warning",

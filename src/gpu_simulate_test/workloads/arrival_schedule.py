@@ -6,14 +6,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.schema import MAX_ARRIVAL_NS, ArrivalConfig
 from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.spans import Ints
 from gpu_simulate_test.workloads.draws import Floats, gammas, ln, uniforms
-
-Ints = npt.NDArray[np.int64]
 
 _LN = Context(prec=20)
 _DOUBT = 1e-14  # relative; the error of a draw is a few times 1e-16
+
+
+def arrival_process(arrival: ArrivalConfig, num_requests: int, seed: int) -> ArrivalProcess:
+    """When requests are sent; see `inter_arrivals`, and of a closed loop `ArrivalProcess.closed_loop`."""
+    if arrival.kind == "closed_loop":
+        assert arrival.concurrency is not None  # the config's own check
+        times_ns = (round(seconds * 1e9) for seconds in (arrival.think_time_s, arrival.ramp_s))
+        return ArrivalProcess.closed_loop(num_requests, arrival.concurrency, *times_ns)
+    return ArrivalProcess.at(np.cumsum(inter_arrivals(arrival, num_requests, seed)))
 
 
 def inter_arrivals(arrival: ArrivalConfig, num_requests: int, seed: int) -> Ints:

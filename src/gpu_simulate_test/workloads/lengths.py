@@ -3,7 +3,7 @@
 import numpy as np
 
 from gpu_simulate_test.config.schema import LengthConfig
-from gpu_simulate_test.workloads.arrival_schedule import Ints
+from gpu_simulate_test.spans import Ints
 from gpu_simulate_test.workloads.draws import exp, ln, normals, uniforms
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.config.schema import StageConfig
+from gpu_simulate_test.arrivals import ArrivalProcess
+from gpu_simulate_test.config.schema import ArrivalConfig, StageConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.recorded.conversations import is_conversations
 from gpu_simulate_test.io.run_dir import OpenRunDir
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS
 from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, dump_random_prompts, workload_sha256
 from gpu_simulate_test.io.workload_prefixes import cached_tokens, keys_of
-from gpu_simulate_test.workloads.arrival_schedule import Ints, inter_arrivals
+from gpu_simulate_test.spans import Ints
+from gpu_simulate_test.workloads.arrival_schedule import arrival_process
 from gpu_simulate_test.workloads.lengths import draw_lengths
 from gpu_simulate_test.workloads.prompts import load_prompts
 from gpu_simulate_test.workloads.shared_prefixes import drawn_prefixes
@@ -31,7 +33,7 @@ class _Requests:
     prompt_ids: list[str]
     prefill: Ints
     decode: Ints
-    gaps: Ints
+    arrivals: ArrivalProcess
     left_out: dict[str, int]
 
 
@@ -58,15 +60,11 @@ def write_workload(config: StageConfig, run: OpenRunDir) -> None:
             }
         ),
     )
-    arrivals = np.cumsum(asked.gaps)
-    run.write_table(
-        TRACE_INTERVALS,
-        pd.DataFrame({"request_id": ids, "inter_arrival_ns": asked.gaps, "arrival_time_ns": arrivals}),
-    )
+    run.write_table(TRACE_INTERVALS, _intervals(asked.arrivals))
     run.write_lines(PROMPTS, asked.lines)
     sha256 = workload_sha256(run.path)
     shared = _shared(run.path / PROMPTS, prefill, config.limits.block_size)
-    run.write_text("summary.md", _summary(config, run.name, sha256, asked, arrivals, shared))
+    run.write_text("summary.md", _summary(config, run.name, sha256, asked, shared))
     run.finish_workload(
         workload_sha256=sha256,
         seed=config.workload.seed,
@@ -86,16 +84,16 @@ def _requests(config: StageConfig) -> _Requests:
         if is_conversations(Path(workload.trace)):
             prompts, decode, left_out = load_conversations(workload, model)
             return replace(_texts(config, prompts), decode=decode, left_out=left_out)
-        prefill, decode, gaps, shared, left_out = load_trace(workload, model.max_position_embeddings)
+        prefill, decode, arrivals, shared, left_out = load_trace(workload, model.max_position_embeddings)
     else:
         assert workload.num_requests is not None
         prefill = draw_lengths(workload.prefill_lengths, workload.num_requests, f"prefill-{workload.seed}")
         decode = draw_lengths(workload.decode_lengths, workload.num_requests, f"decode-{workload.seed}")
-        gaps = inter_arrivals(workload.arrival, workload.num_requests, workload.seed)
+        arrivals = arrival_process(workload.arrival, workload.num_requests, workload.seed)
         shared = drawn_prefixes(workload.prefix, workload.num_requests, workload.seed)
     prompt_ids = [f"{workload.source}-{index}" for index in range(len(prefill))]
     lines = dump_random_prompts(prompt_ids, prefill.tolist(), workload.seed, model.vocab_size, shared)
-    return _Requests(lines, prompt_ids, prefill, decode, gaps, left_out)
+    return _Requests(lines, prompt_ids, prefill, decode, arrivals, left_out)
 
 
 def _texts(config: StageConfig, prompts: list[dict[str, Any]]) -> _Requests:
@@ -107,7 +105,7 @@ def _texts(config: StageConfig, prompts: list[dict[str, Any]]) -> _Requests:
         [str(prompt["prompt_id"]) for prompt in prompts],
         np.array([len(one) for one in ids], dtype=np.int64),
         draw_lengths(workload.decode_lengths, len(prompts), f"decode-{workload.seed}"),
-        inter_arrivals(workload.arrival, len(prompts), workload.seed),
+        arrival_process(workload.arrival, len(prompts), workload.seed),
         {},
     )
 
@@ -144,8 +142,32 @@ def _shared(prompts: Path, prefill: Ints, block_size: int) -> str:
     )
 
 
-def _summary(config: StageConfig, workload_id: str, sha256: str, asked: _Requests, arrivals: Ints, shared: str) -> str:
-    seconds = arrivals[-1] / 1e9
+def _intervals(arrivals: ArrivalProcess) -> pd.DataFrame:
+    """``trace_intervals.csv``: what is not known beforehand is empty."""
+    known = arrivals.known_ns >= 0
+    gaps = np.zeros(len(arrivals), dtype=np.int64)
+    gaps[known] = np.diff(arrivals.known_ns[known], prepend=0)
+    columns = {
+        "request_id": np.arange(len(arrivals)),
+        "inter_arrival_ns": pd.arrays.IntegerArray(gaps, ~known),
+        "arrival_time_ns": pd.arrays.IntegerArray(arrivals.known_ns, ~known),
+    }
+    if not arrivals.is_open:
+        columns["follows_request_id"] = pd.arrays.IntegerArray(arrivals.follows, arrivals.follows < 0)
+        columns["delay_ns"] = pd.arrays.IntegerArray(arrivals.delay_ns, known)
+    return pd.DataFrame(columns)
+
+
+def _told(config: ArrivalConfig, arrivals: ArrivalProcess) -> str:
+    """When requests arrive, for a summary."""
+    if config.kind != "closed_loop":
+        return f"{config.kind}, over {arrivals.known_ns.max() / 1e9:.3f} s"
+    more = [f"they begin over {config.ramp_s:g} s"] if config.ramp_s else []
+    more += [f"each thinks for {config.think_time_s:g} s"] if config.think_time_s else []
+    return "; ".join([f"closed_loop, {config.concurrency} users", *more])
+
+
+def _summary(config: StageConfig, workload_id: str, sha256: str, asked: _Requests, shared: str) -> str:
     prefill, decode = asked.prefill, asked.decode
     left_out = "".join(f"- left out: {count} requests {reason}\n" for reason, count in asked.left_out.items())
     return (
@@ -156,7 +178,7 @@ def _summary(config: StageConfig, workload_id: str, sha256: str, asked: _Request
         f"- prompt tokens: {prefill.min()} to {prefill.max()}, median {np.median(prefill):g}, total {prefill.sum()}\n"
         f"- shared beginnings: {shared}\n"
         f"- output tokens: {decode.min()} to {decode.max()}, median {np.median(decode):g}, total {decode.sum()}\n"
-        f"- arrivals: {config.workload.arrival.kind}, over {seconds:.3f} s\n"
+        f"- arrivals: {_told(config.workload.arrival, asked.arrivals)}\n"
         f"- seed: {config.workload.seed}\n"
         f"- SHA-256 of the data: {sha256}\n"
     )

@@ -5,25 +5,29 @@ from typing import Any
 
 import numpy as np
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.schema import ModelConfig, WorkloadConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.recorded import LENGTHS, read_recorded, select
 from gpu_simulate_test.io.recorded.conversations import read_conversations
 from gpu_simulate_test.io.workload import Segments
-from gpu_simulate_test.workloads.arrival_schedule import Ints, inter_arrivals
+from gpu_simulate_test.spans import Ints
+from gpu_simulate_test.workloads.arrival_schedule import arrival_process
 from gpu_simulate_test.workloads.shared_prefixes import recorded_prefixes
 from gpu_simulate_test.workloads.token_lengths import encoder
 
 
 def load_trace(
     workload: WorkloadConfig, max_tokens: int
-) -> tuple[Ints, Ints, Ints, list[Segments] | None, dict[str, int]]:
+) -> tuple[Ints, Ints, ArrivalProcess, list[Segments] | None, dict[str, int]]:
     """Lengths and arrivals of the requests that the settings choose of a recorded run or a trace.
 
     Returns
     -------
-    prefill, decode, gaps : numpy.ndarray of shape (n_requests,), int64
-        Prompt and output tokens, and ns since the previous arrival; the first request arrives at 0.
+    prefill, decode : numpy.ndarray of shape (n_requests,), int64
+        Prompt and output tokens.
+    arrivals : ArrivalProcess
+        The first request arrives at 0.
     shared : list of shape (n_requests,) of sequences of (str, int), or None
         What each prompt begins with, as far as it shares it with others.
     left_out : dict of str to int
@@ -42,10 +46,10 @@ def load_trace(
     chosen, left_out = select(requests, workload, max_tokens, source)
     prefill, decode = (chosen[name].to_numpy(dtype=np.int64) for name in LENGTHS)
     if workload.arrival.kind == "trace":
-        gaps = np.diff(chosen["arrival_time_ns"].to_numpy(dtype=np.int64), prepend=0)
+        arrivals = ArrivalProcess.at(chosen["arrival_time_ns"].to_numpy(dtype=np.int64))
     else:
-        gaps = inter_arrivals(workload.arrival, len(chosen), workload.seed)
-    return prefill, decode, gaps, recorded_prefixes(chosen, workload.trace_length_scale), left_out
+        arrivals = arrival_process(workload.arrival, len(chosen), workload.seed)
+    return prefill, decode, arrivals, recorded_prefixes(chosen, workload.trace_length_scale), left_out
 
 
 def load_conversations(

@@ -19,6 +19,7 @@ from gpu_simulate_test.analysis.attribution import HOST, PARTS, Attribution, att
 from gpu_simulate_test.analysis.compare import compare
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.trace import trace_json
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Composition, Step
 from gpu_simulate_test.io.tables import (
     AT_REAL_SPEED,
@@ -64,8 +65,8 @@ def serve(path: Path, kind: str, engine: VirtualEngine, arrivals: Sequence[int],
     prefill, decode = zip(*lengths, strict=True)
     ids = range(len(lengths))
     frame = pd.DataFrame({"request_id": ids, "num_prefill_tokens": prefill, "num_decode_tokens": decode})
-    workload = Workload(path, {}, frame, np.array(arrivals))
-    recording = replay(engine, requests_of(lengths), workload.arrival_time_ns, engine.clock)
+    workload = Workload(path, {}, frame, ArrivalProcess.at(np.array(arrivals)))
+    recording = replay(engine, requests_of(lengths), workload.arrivals, engine.clock)
     metrics = build_metrics(workload, recording, "virtual")
     path.mkdir()
     write_table(path, REQUEST_METRICS, metrics.requests)

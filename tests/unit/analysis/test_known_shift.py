@@ -8,6 +8,7 @@ import pytest
 
 from gpu_simulate_test.analysis.compare import compare
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.io.files import write_json
 from gpu_simulate_test.io.run_dir import RUN_META
@@ -19,7 +20,7 @@ from tests.support.virtual_engine import VirtualClock, VirtualEngine, affine_cos
 
 MS = 1_000_000
 LENGTHS = [(20 + 3 * index, 5 + index % 4) for index in range(12)]
-ARRIVALS = np.arange(12) * 500 * MS  # far apart: a delay cannot pile up
+ARRIVALS = ArrivalProcess.at(np.arange(12) * 500 * MS)  # far apart: a delay cannot pile up
 
 
 def serve(path: Path, run_type: str, prefill_delay: int, decode_delay: int) -> Run:

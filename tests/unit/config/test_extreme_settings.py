@@ -75,7 +75,7 @@ def asked_for(folder: Path, *settings: str) -> None:
         warnings.simplefilter("error")
         path = workload_spec.run(config, HydraRecord("workload_spec", "", []))  # type: ignore[arg-type]
     made = load_workload(path, config.model.id)
-    assert (np.diff(made.arrival_time_ns) >= 0).all()
+    assert (np.diff(made.arrivals.known_ns) >= 0).all()
 
 
 @pytest.mark.parametrize(

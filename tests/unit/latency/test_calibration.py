@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.latency.calibration import NOTHING, Calibrated, Constants
@@ -40,12 +41,14 @@ def test_a_run_of_decode_steps_takes_what_each_of_them_takes(limits: EngineLimit
 
 
 def served(constants: Constants, limits: EngineLimits = STEP_BY_STEP, scheduler: str = "vllm_v1") -> Timeline:
-    core = Core(limits, (ARRIVALS, PROMPTS, OUTPUTS), scheduler, constants=constants)
+    core = Core(limits, (ArrivalProcess.at(ARRIVALS), PROMPTS, OUTPUTS), scheduler, constants=constants)
     return core.run(Calibrated(Costs(affine_cost), constants, limits))
 
 
 def test_no_constants_are_no_calibration() -> None:
-    plain = run_core(STEP_BY_STEP, Costs(affine_cost), ARRIVALS, PROMPTS, OUTPUTS, scheduler="vllm_v1")
+    plain = run_core(
+        STEP_BY_STEP, Costs(affine_cost), ArrivalProcess.at(ARRIVALS), PROMPTS, OUTPUTS, scheduler="vllm_v1"
+    )
     assert served(NOTHING).difference(plain) is None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.profiles import llmservingsim, measured
@@ -33,7 +34,9 @@ def written(root: Path, contents: Contents, *settings: str) -> tuple[Predictors,
 def test_an_engine_served_with_bursts_is_predicted_as_it_is(tmp_path: Path) -> None:
     settings = ("experiment=cpu_demo", "vidur.profiling.repeats=2")
     lengths = pd.DataFrame({"num_prefill_tokens": [20, 60, 90], "num_decode_tokens": [5, 9, 3]})
-    workload = Workload(tmp_path, {}, lengths.assign(request_id=range(3), prompt_id="a"), np.zeros(3, dtype=np.int64))
+    workload = Workload(
+        tmp_path, {}, lengths.assign(request_id=range(3), prompt_id="a"), ArrivalProcess.at(np.zeros(3, dtype=np.int64))
+    )
     clock = VirtualClock()
     contents = measured.fill(
         typed_config("vidur_profile", *settings), workload, VirtualEngine(clock), clock, tmp_path / "kept"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Step
 from gpu_simulate_test.errors import ConfigError, MachineError
 from gpu_simulate_test.real_bench.guard import GuardedEngine
@@ -100,14 +101,14 @@ def test_a_long_run_of_requests_that_do_finish_is_not(guard: Callable[..., Guard
         engine.clock.time_ns += 5_000_000_000
 
     engine = guard(slow, timeout_s=30)
-    line = replay(engine, requests_of([(4, 4)] * 10), np.arange(10) * 25_000_000_000, VirtualClock())
+    line = replay(engine, requests_of([(4, 4)] * 10), ArrivalProcess.at(np.arange(10) * 25_000_000_000), VirtualClock())
     assert line.token_counts().sum() == 40
 
 
 def test_a_refused_request_is_not_waited_for() -> None:
     clock = VirtualClock()
     engine = GuardedEngine(VirtualEngine(clock, refuse=frozenset({0})), clock, 30)
-    line = replay(engine, requests_of([(4, 2)] * 2), np.array([0, 60_000_000_000]), clock)
+    line = replay(engine, requests_of([(4, 2)] * 2), ArrivalProcess.at(np.array([0, 60_000_000_000])), clock)
     engine.close()
     assert list(line.failures) == [0]
 

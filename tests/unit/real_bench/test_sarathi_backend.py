@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.engine import Composition, EngineRequest, MonotonicClock, Step
@@ -280,7 +281,7 @@ def simulated(settings: SimSettings, lengths: list[tuple[int, int]], arrivals: n
             )
         )
 
-    result = simulate(settings, Costs(affine_cost), arrivals, *np.array(lengths).T, look_at=look_at)
+    result = simulate(settings, Costs(affine_cost), ArrivalProcess.at(arrivals), *np.array(lengths).T, look_at=look_at)
     first = min(request for batch in batches for request, *_ in batch)
     return [[(request - first, *rest) for request, *rest in batch] for batch in batches], result
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.run_tables import iteration_tables, request_table, token_tables
 from gpu_simulate_test.simulator.cluster import Core
@@ -30,17 +31,17 @@ def with_replicas(asked: SimSettings, count: int, router: str) -> SimSettings:
     return replace(asked, limits=asked.limits.model_copy(update={"data_parallel": count}), router=router)
 
 
-def arrays(asked: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    prompts, outputs = np.array(asked.lengths).T.copy()
-    return np.array(asked.arrivals, dtype=np.int64), prompts, outputs
+def asked_of(asked: Asked, replica: int = 0, replicas: int = 1) -> tuple[ArrivalProcess, np.ndarray, np.ndarray]:
+    prompts, outputs = np.array(asked.lengths[replica::replicas]).T.copy()
+    return ArrivalProcess.at(np.array(asked.arrivals[replica::replicas], dtype=np.int64)), prompts, outputs
 
 
 def core_of(asked: Asked) -> Timeline:
-    return Core(asked.settings.limits, arrays(asked), router=asked.settings.router).run(Costs(cost))
+    return Core(asked.settings.limits, asked_of(asked), router=asked.settings.router).run(Costs(cost))
 
 
 def both(asked: Asked) -> tuple[Timeline, Timeline]:
-    return core_of(asked), simulate(asked.settings, Costs(cost), *arrays(asked))
+    return core_of(asked), simulate(asked.settings, Costs(cost), *asked_of(asked))
 
 
 # GST_EXAMPLES=2000 tries as many workloads.
@@ -59,7 +60,7 @@ def test_in_turn_each_replica_serves_its_share_as_if_alone(asked: Asked, replica
     together = core_of(replace(asked, settings=with_replicas(asked.settings, replicas, "round_robin")))
     times = together.token_times_ns()
     for number in range(min(replicas, len(asked.lengths))):
-        share = tuple(values[number::replicas].copy() for values in arrays(asked))
+        share = asked_of(asked, number, replicas)
         assert run_core(asked.settings.limits, Costs(cost), *share).token_times_ns() == times[number::replicas]
 
 
@@ -67,9 +68,9 @@ def test_in_turn_each_replica_serves_its_share_as_if_alone(asked: Asked, replica
 def test_replicas_of_vllms_engine_are_each_as_if_alone(ahead: bool) -> None:
     asked = Asked([(20 + 7 * number % 50, 5 + number % 9) for number in range(30)], list(range(30)), few_blocks(14))
     limits = asked.settings.limits.model_copy(update={"async_scheduling": ahead})
-    two = Core(limits.model_copy(update={"data_parallel": 2}), arrays(asked), "vllm_v1").run(Costs(cost))
+    two = Core(limits.model_copy(update={"data_parallel": 2}), asked_of(asked), "vllm_v1").run(Costs(cost))
     for number in (0, 1):
-        alone = tuple(values[number::2].copy() for values in arrays(asked))
+        alone = asked_of(asked, number, 2)
         times = run_core(limits, Costs(cost), *alone, scheduler="vllm_v1").token_times_ns()
         assert two.token_times_ns()[number::2] == times
 
@@ -90,7 +91,7 @@ def test_replicas_serve_more_and_the_tables_say_which_did() -> None:
     assert 3 < max(lines[1].end_ns) / max(lines[4].end_ns) < 5
     frame = pd.DataFrame(asked.lengths, columns=["num_prefill_tokens", "num_decode_tokens"])
     frame.insert(0, "request_id", range(40))
-    workload = Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, arrays(asked)[0])
+    workload = Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, asked_of(asked)[0])
     requests = request_table(workload, lines[4], "vidur")
     iterations, tokens = pd.concat(iteration_tables(lines[4])), pd.concat(token_tables(lines[4]))
     assert requests["replica"].tolist() == [0, 1, 2, 3] * 10
@@ -108,6 +109,6 @@ def test_replicas_serve_more_and_the_tables_say_which_did() -> None:
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_a_run_holds_the_cluster_to_vidurs(router: str) -> None:
-    requests = np.arange(8) * MS, np.full(8, 50), np.full(8, 6)
+    requests = ArrivalProcess.at(np.arange(8) * MS), np.full(8, 50), np.full(8, 6)
     loop = Loop("core", with_replicas(few_blocks(4096), 3, router), requests, Costs(cost))
     assert (loop.name, loop.checked, loop.difference) == ("core", 8, None)

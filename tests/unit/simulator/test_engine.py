@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, EngineRequest
 from gpu_simulate_test.real_bench.replay import warm_up
@@ -61,7 +62,7 @@ def test_iterations_priced_together_are_those_priced_one_by_one(
             "async_scheduling": ahead,
         }
     )
-    asked = np.cumsum(gaps)[: len(lengths)], *np.array(lengths).T
+    asked = ArrivalProcess.at(np.cumsum(gaps)[: len(lengths)]), *np.array(lengths).T
     together, single = (run_core(limits, model(cost), *asked, scheduler=name) for model in (Costs, OneByOne))
     assert together.difference(single) is None
     assert together.token_counts().tolist() == [output for _, output in lengths]
@@ -71,8 +72,10 @@ def test_iterations_priced_together_are_those_priced_one_by_one(
 def test_a_step_goes_on_until_something_changes(scheduler: str, ahead: bool) -> None:
     clock, line = VirtualClock(), Timeline(2)
     engine = make_engine(scheduler, LIMITS.model_copy(update={"async_scheduling": ahead}), Costs(cost), clock)
-    lengths, arrivals = [(30, 5000), (30, 2000)], np.array([0, 1500 * MS])
-    steps = list(serve(engine, requests_of(lengths), arrivals, clock, line, before_step=engine.look_ahead))
+    lengths, arrivals = [(30, 5000), (30, 2000)], ArrivalProcess.at(np.array([0, 1500 * MS]))
+    steps = list(
+        serve(engine, requests_of(lengths), arrivals, clock, line, lambda _step: [], before_step=engine.look_ahead)
+    )
     for step in steps:
         step.record(line)
     assert line.token_counts().tolist() == [5000, 2000]

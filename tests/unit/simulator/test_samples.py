@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.noise import Noise
@@ -18,7 +19,7 @@ from tests.support.virtual_engine import affine_cost
 
 LIMITS = EngineLimits(max_num_seqs=4, max_num_batched_tokens=64, block_size=16, num_blocks=4096)
 OUTPUTS = np.array([40, 30, 50, 1, 20] * 8)
-ARRIVALS = np.arange(len(OUTPUTS)) * 3_000_000
+ARRIVALS = ArrivalProcess.at(np.arange(len(OUTPUTS)) * 3_000_000)
 CORE = Core(LIMITS, (ARRIVALS, np.full(len(OUTPUTS), 30), OUTPUTS))
 
 

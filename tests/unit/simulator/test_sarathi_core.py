@@ -10,6 +10,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.simulator import cluster
@@ -71,7 +72,7 @@ def workloads(draw: st.DrawFn) -> Asked:
 
 def both(asked: Asked) -> tuple[Timeline, Timeline]:
     arrivals, prompts, outputs = (
-        np.array(asked.arrivals),
+        ArrivalProcess.at(np.array(asked.arrivals)),
         *(np.array(of_all) for of_all in zip(*asked.lengths, strict=True)),
     )
     core = run_core(asked.settings.limits, Costs(cost), arrivals, prompts, outputs)
@@ -98,7 +99,7 @@ def test_a_difference_is_named_by_the_first_iteration_that_shows_it() -> None:
 
 def test_where_the_core_is_not_vidurs_loop_that_loop_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = few_blocks(4096)
-    requests = np.array([0, MS]), np.array([50, 20]), np.array([4, 3])
+    requests = ArrivalProcess.at(np.array([0, MS])), np.array([50, 20]), np.array([4, 3])
 
     def made(
         settings: SimSettings, *, name: str = "core", look_at: Callable[[Any], object] | None = None

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.simulator.engine import run_core
@@ -70,7 +71,15 @@ def ours(asked: Asked) -> Timeline:
     arrivals, prompts, outputs = np.array(
         [(one.arrival_ns, len(one.token_ids), one.max_new_tokens) for one in asked.requests]
     ).T
-    return run_core(asked.limits, Costs(cost), arrivals, prompts, outputs, scheduler="vllm_v1", prefixes=asked.prefixes)
+    return run_core(
+        asked.limits,
+        Costs(cost),
+        ArrivalProcess.at(arrivals),
+        prompts,
+        outputs,
+        scheduler="vllm_v1",
+        prefixes=asked.prefixes,
+    )
 
 
 # GST_EXAMPLES=2000 tries as many workloads.

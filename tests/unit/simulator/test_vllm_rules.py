@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.simulator.engine import run_core
 from gpu_simulate_test.timeline import ITERATION_COLUMNS, Timeline
@@ -20,7 +21,7 @@ def served(
     """Requests of an arrival in ms, prompt and output tokens, where an iteration takes 1 ms."""
     values = {"max_num_seqs": 8, "max_num_batched_tokens": 64, "block_size": BLOCK, "num_blocks": 100} | limits
     arrivals, prompts, outputs = np.array(requests).T
-    asked = (arrivals * MS).astype(np.int64), prompts.astype(np.int64), outputs.astype(np.int64)
+    asked = ArrivalProcess.at((arrivals * MS).astype(np.int64)), prompts.astype(np.int64), outputs.astype(np.int64)
     latency = Costs(lambda _batch: float(MS))
     return run_core(EngineLimits(**values), latency, *asked, scheduler="vllm_v1", prefixes=prefixes)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.workload import Workload
@@ -47,7 +48,7 @@ def sim(
 ) -> Timeline:
     times = np.zeros(len(lengths), dtype=np.int64) if arrivals is None else np.array(arrivals, dtype=np.int64)
     asked = settings_of(len(latency.stages), scheduler, **limits)
-    return simulate(asked, latency, times, *np.array(lengths).T)
+    return simulate(asked, latency, ArrivalProcess.at(times), *np.array(lengths).T)
 
 
 def test_two_batches_are_in_a_pipeline_and_a_token_is_there_when_its_batch_leaves_the_last_stage() -> None:
@@ -64,7 +65,7 @@ def test_the_tables_of_a_pipeline_say_the_same() -> None:
     result = sim(constant(3, 5), lengths, arrivals)
     frame = pd.DataFrame(lengths, columns=["num_prefill_tokens", "num_decode_tokens"])
     frame.insert(0, "request_id", range(3))
-    workload = Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, np.array(arrivals))
+    workload = Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, ArrivalProcess.at(np.array(arrivals)))
     requests, tokens = request_table(workload, result, "vidur"), pd.concat(token_tables(result))
     assert tokens["token_time_ns"].tolist() == list(chain(*result.token_times_ns()))
     assert tokens.groupby("request_id")["token_time_ns"].max().tolist() == requests["completion_time_ns"].tolist()
@@ -117,9 +118,8 @@ def test_however_often_a_request_is_preempted_it_makes_what_was_asked(
 def test_replicas_of_a_pipeline_serve_twice_as_many(router: str) -> None:
     lengths = np.array([(40, 20)] * 40).T
     asked = [settings_of(2), settings_of(2, data_parallel=2)]
-    lines = [
-        simulate(replace(one, router=router), constant(3, 5), np.zeros(40, dtype=np.int64), *lengths) for one in asked
-    ]
+    at_once = ArrivalProcess.at(np.zeros(40, dtype=np.int64))
+    lines = [simulate(replace(one, router=router), constant(3, 5), at_once, *lengths) for one in asked]
     assert 1.9 < max(lines[0].end_ns) / max(lines[1].end_ns) < 2.1
     assert lines[1].token_counts().tolist() == [20] * 40
     assert lines[1].replica is not None and sorted(lines[1].replica) == [0] * 20 + [1] * 20
@@ -141,7 +141,9 @@ def test_vidurs_loop_serves_a_pipeline_and_is_named() -> None:
 )
 def test_a_pipeline_that_cannot_be_is_refused(stages: int, scheduler: str, said: str) -> None:
     frame = pd.DataFrame({"request_id": [0], "num_prefill_tokens": [10], "num_decode_tokens": [3]})
-    workload = Workload(Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, np.zeros(1, dtype=np.int64))
+    workload = Workload(
+        Path("nowhere"), {"workload_sha256": "5a" * 32}, frame, ArrivalProcess.at(np.zeros(1, dtype=np.int64))
+    )
     with pytest.raises(ConfigError, match=said):
         check_limits(workload, settings_of(stages, scheduler, max_num_seqs=2))
 

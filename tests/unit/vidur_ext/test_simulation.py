@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.real_bench.replay import replay
@@ -29,7 +30,7 @@ def sim(
     return simulate(
         SimSettings("gsim/qwen3-tiny", "cpu", "cpu_node", scheduler, EngineLimits(**values)),
         Costs(affine_cost),
-        np.array(arrivals, dtype=np.int64),
+        ArrivalProcess.at(np.array(arrivals, dtype=np.int64)),
         *np.array(lengths).T,
     )
 
@@ -54,7 +55,7 @@ def test_an_engine_of_the_same_scheduler_and_cost_is_simulated_to_the_nanosecond
 ) -> None:
     arrivals = [index * (gap + 1) for index in range(len(lengths))]
     clock = VirtualClock()
-    line = replay(VirtualEngine(clock), requests_of(lengths), np.array(arrivals), clock)
+    line = replay(VirtualEngine(clock), requests_of(lengths), ArrivalProcess.at(np.array(arrivals)), clock)
     real = line.token_times_ns()
     simulated = sim(lengths, arrivals).token_times_ns()
     assert [len(times) for times in simulated] == [len(times) for times in real]

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.engine import Composition, ScheduledSeq
 from gpu_simulate_test.latency.operators import OperatorModel
@@ -124,7 +125,7 @@ def test_a_simulation_runs_on_it(stock: StockPredictor, scheduler: str, num_bloc
         predicted.append(stock.get_execution_time(vidur_batch, 0).total_time * 1e9)
         stock.look_at(vidur_batch)
 
-    arrivals = np.array([0, MS, 2 * MS])
+    arrivals = ArrivalProcess.at(np.array([0, MS, 2 * MS]))
     result = simulate(limits(scheduler, num_blocks=num_blocks), stock, arrivals, *lengths.T, look_at=look_at)
     assert result.token_counts().tolist() == [output for _, output in lengths]
     assert (sum(result.restarts) > 0) == (num_blocks < 10)
@@ -134,7 +135,7 @@ def test_a_simulation_runs_on_it(stock: StockPredictor, scheduler: str, num_bloc
 
 def test_under_orca_whole_prompts_together_are_in_the_table(profile: Profile) -> None:
     stock = train_stock(profile, limits("orca"), LONGEST, **SMALL_GRID)
-    arrivals, ones = np.zeros(4, dtype=np.int64), np.ones(4, dtype=np.int64)
+    arrivals, ones = ArrivalProcess.at(np.zeros(4, dtype=np.int64)), np.ones(4, dtype=np.int64)
     result = simulate(limits("orca"), stock, arrivals, 199 * ones, ones, look_at=stock.look_at)
     assert result.batches[0].num_prefill_tokens == 4 * 199
 
@@ -145,14 +146,14 @@ def test_of_one_request_the_stand_in_is_vidurs_own_batch() -> None:
     def look_at(vidur_batch: Any) -> None:
         seen.append((list(vidur_batch.num_q_tokens), list(vidur_batch.num_kv_tokens)))
 
-    one = np.array([0]), np.array([150]), np.array([5])
+    one = ArrivalProcess.at(np.array([0])), np.array([150]), np.array([5])
     result = simulate(limits(), Costs(lambda _batch: MS), *one, look_at=look_at)
     assert len(seen) == 7  # three chunks, four decode steps
     assert seen == [(alike.num_q_tokens, alike.num_kv_tokens) for alike in map(stand_in, result.batches)]
 
 
 def test_of_unequal_prompts_vidurs_own_batch_is_predicted_not_the_mean(stock: StockPredictor) -> None:
-    requests = np.array([0, 0]), np.array([8, 56]), np.array([1, 1])
+    requests = ArrivalProcess.at(np.array([0, 0])), np.array([8, 56]), np.array([1, 1])
     own, mean = (simulate(limits(), stock, *requests, look_at=look_at) for look_at in (stock.look_at, None))
     assert own.batches == mean.batches
     assert len(own.batches) == 1

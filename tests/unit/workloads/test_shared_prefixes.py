@@ -75,7 +75,7 @@ def test_prefixes_are_part_of_a_workloads_identity_and_of_no_other(tmp_path: Pat
     assert plain.path != shared.path
     assert "shared beginnings: none" in summary(plain)
     assert plain.lengths.equals(shared.lengths)
-    assert (plain.arrival_time_ns == shared.arrival_time_ns).all()
+    assert (plain.arrivals.known_ns == shared.arrivals.known_ns).all()
     # as before there were prefixes
     assert build(tmp_path, "workload=synthetic").path.name == "workload_25350f3c07"
     assert build(tmp_path).path.name == "workload_d2ca2b91fc"
@@ -126,7 +126,7 @@ def trace(path: Path) -> tuple[str, str]:
 
 def test_a_prompt_that_a_table_repeats_is_the_same_tokens_as_far_as_it_goes(tmp_path: Path) -> None:
     workload = build(tmp_path, *trace(table(tmp_path / "runs.csv.gz", *ROWS)))
-    assert workload.arrival_time_ns.tolist() == [0, 1_000_000, 2_500_000, 9_000_000]
+    assert workload.arrivals.known_ns.tolist() == [0, 1_000_000, 2_500_000, 9_000_000]
     first, other, again, shorter = ids_of(workload)
     assert again == first
     assert shorter == first[:80]

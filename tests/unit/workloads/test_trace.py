@@ -117,7 +117,7 @@ def build(root: Path, trace: Path, *overrides: str) -> Workload:
 
 def asked(workload: Workload) -> list[tuple[float, int, int]]:
     columns = workload.lengths[["num_prefill_tokens", "num_decode_tokens"]].to_numpy().tolist()
-    return [(ns / 1e9, i, o) for ns, (i, o) in zip(workload.arrival_time_ns, columns, strict=True)]
+    return [(ns / 1e9, i, o) for ns, (i, o) in zip(workload.arrivals.known_ns, columns, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -213,4 +213,4 @@ def test_a_list_of_something_else_is_refused_by_name(tmp_path: Path, content: st
 def test_a_trace_gives_the_same_workload_as_when_this_was_written(tmp_path: Path) -> None:
     workload = build(tmp_path, azure(tmp_path / "trace"), "workload.trace_time_scale=0.3")
     assert workload.sha256 == "e3e928224a4405a9719561a937ff504dad8510cc80ab22464d7b8ba9fbd8e444"
-    assert np.array_equal(workload.arrival_time_ns, [0, 450_000_000, 525_000_000, 18_000_000_000])
+    assert np.array_equal(workload.arrivals.known_ns, [0, 450_000_000, 525_000_000, 18_000_000_000])
