@@ -39,6 +39,13 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
+def significant(value: float) -> str:
+    """Write a number with four significant digits, as ``1,235``, ``12.35`` or ``123,457``; empty when missing."""
+    if np.isnan(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def between(low: str, high: str) -> str:
     """Write a range as ``1.0 to 2.0``; empty when missing."""
     return f"{low} to {high}" if low else ""

@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.paths import project_root
-from gpu_simulate_test.io import comparison_tables, metadata, profile_tables, tables
+from gpu_simulate_test.io import comparison_tables, metadata, profile_tables, study_tables, tables
 from gpu_simulate_test.io.metadata import Key
 from gpu_simulate_test.io.table_files import CSV_ROWS, Table
 
 PAGE = Path("specs/001-compare-vidur-real-timing/contracts/artifacts.md")
 TABLES = {
     table.name: table
-    for module in (tables, profile_tables, comparison_tables)
+    for module in (tables, profile_tables, comparison_tables, study_tables)
     for value in vars(module).values()
     for table in (value.values() if isinstance(value, dict) else [value])
     if isinstance(table, Table)

@@ -146,6 +146,14 @@ def write_table(
     return folder / names[0]
 
 
+def write_both(folder: Path, table: Table, frame: pd.DataFrame) -> None:
+    """Write a small table as CSV and as Parquet, atomically: for people and their tools; no stage reads it."""
+    schema = table.schema_of(frame.columns)
+    arrow = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+    write_atomic(folder / table.filename, lambda stream: _write_csv(stream, schema, iter([arrow])))
+    write_atomic(folder / f"{table.name}.parquet", lambda stream: _write_parquet(stream, schema, iter([arrow])))
+
+
 def _write_csv(stream: BinaryIO, schema: pa.Schema, pieces: Iterator[pa.Table]) -> None:
     options = pacsv.WriteOptions(quoting_style="needed", quoting_header="none")
     with pacsv.CSVWriter(stream, schema, write_options=options) as writer:

@@ -16,10 +16,11 @@ from gpu_simulate_test.io.table_files import (
     find_table,
     read_arrow,
     read_table,
+    write_both,
     write_table,
 )
 
-__all__ = ["Table", "find_table", "read_arrow", "read_table", "write_table"]  # and the tables
+__all__ = ["Table", "find_table", "read_arrow", "read_table", "write_both", "write_table"]  # and the tables
 
 TRACE_LENGTHS = Table(
     "trace_lengths",
