@@ -13,6 +13,7 @@ from gpu_simulate_test.studies.marks import Line, Mark
 
 _LOG_FROM = 15  # an axis whose values span more than this factor is logarithmic
 _FAR = 3  # a limit beyond so many times the largest value would leave no room for what is measured
+_FEW = 40  # marks of a line that have room
 _GAP = 11.0  # points between the codes at the right edge
 _DASHES = (0, (2, 1.5))
 
@@ -33,7 +34,14 @@ def draw_line(axes: Axes, line: Line, *, across: bool = False) -> None:
         draw((y if across else x)[known], ends[:, 0], ends[:, 1], color=line.colour, linewidth=1, alpha=0.7)
     faces = ["white" if mark.misses else line.colour for mark in marks]
     points = axes.scatter(
-        x, y, s=30, marker=line.shape, c=faces, edgecolors=line.colour, linewidths=1.2, zorder=behind + 1
+        x,
+        y,
+        s=30 if len(marks) <= _FEW else 10,
+        marker=line.shape,
+        c=faces,
+        edgecolors=line.colour,
+        linewidths=1.2,
+        zorder=behind + 1,
     )
     points.set_urls([f"job:{mark.job}" for mark in marks])
 
@@ -72,7 +80,11 @@ def scale(
     else:
         air = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
         set_ends(low - air, high + air)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: significant(value)))
+    axis.set_major_formatter(FuncFormatter(_number))
+
+
+def _number(value: float, _: object) -> str:
+    return significant(value) if abs(value) < 1e6 else f"{significant(value / 1e6)}M"
 
 
 def set_ticks(axes: Axes, places: Sequence[float]) -> None:

@@ -15,6 +15,7 @@ COST, SENT = "cost_per_million_output_tokens", "request_rate_per_s"
 _X_LABELS = {RATE: "requests sent each second", CONCURRENCY: "concurrent requests", SENT: "requests sent each second"}
 _FEW = 6  # settings whose ranges a chart can show
 _TICKS = 8
+_LONG = 28  # letters of a name beside a row; beyond them the code alone
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,9 @@ def legend_of(sweep: Sweep) -> list[dict[str, str]]:
 
 def name_of(sweep: Sweep, row: int) -> str:
     """What a job is called beside its point: the code of its setting and its load, or its number."""
-    group = next(group for group in sweep.groups if row in group.jobs)
-    return (
-        " ".join(part for part in (group.code, load_of(sweep, row, bare=True)) if part)
-        or f"job {sweep.table['job'].iloc[row]}"
-    )
+    code = next(group.code for group in sweep.groups if row in group.jobs)
+    name = f"{code} {load_of(sweep, row, bare=True)}".strip() if code else load_of(sweep, row)
+    return name or f"job {sweep.table['job'].iloc[row]}"
 
 
 def common_slo(sweep: Sweep) -> dict[str, float]:
@@ -149,7 +148,8 @@ def _title(sweep: Sweep, group: Group, row: int, figure: Figure, value: float) -
 
 
 def _row_name(sweep: Sweep, group: Group, row: int) -> str:
-    return f"{group.code} {group.label}".strip() or f"job {sweep.table['job'].iloc[row]}"
+    name = f"{group.code} {group.label}".strip() or f"job {sweep.table['job'].iloc[row]}"
+    return group.code if group.code and len(name) > _LONG else name
 
 
 def _limit(sweep: Sweep, figure: Figure) -> tuple[float, str] | None:
@@ -167,13 +167,18 @@ def _against_load(sweep: Sweep, figure: Figure, x: str, link: Link) -> str:
     loads = sorted({mark.x for line in lines for mark in line.marks})
     ticks: Sequence[float] = loads if x == sweep.load and len(loads) <= _TICKS else ()
     label = _X_LABELS.get(x) or sweep.keys[x]
-    span = (0.0, 104.0) if figure.limit == "attainment" else None
-    return chart_svg(Chart(figure.title, label, figure.unit, lines, _limit(sweep, figure), ticks=ticks, span=span))
+    return chart_svg(
+        Chart(figure.title, label, figure.unit, lines, _limit(sweep, figure), ticks=ticks, span=_span(figure))
+    )
 
 
 def _dots(sweep: Sweep, figure: Figure, link: Link) -> str:
     lines = _lines(sweep, "job", figure, link, vertical=False)
-    return dots_svg(Chart(figure.title, figure.unit, "", lines, _limit(sweep, figure)))
+    return dots_svg(Chart(figure.title, figure.unit, "", lines, _limit(sweep, figure), span=_span(figure)))
+
+
+def _span(figure: Figure) -> tuple[float, float] | None:
+    return (0.0, 104.0) if figure.unit == "%" else None
 
 
 def _front(sweep: Sweep, link: Link) -> str:

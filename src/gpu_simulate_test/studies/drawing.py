@@ -37,6 +37,7 @@ _RC: Any = STYLE | {
     "lines.linewidth": 1.5,
 }
 _WIDTH, _HEIGHT = 4.7, 3.5  # inches; narrow, so that a phone need not shrink the text
+_LETTER = 0.0165  # of the width
 _FEW = 40  # rows that are given more room
 
 
@@ -71,15 +72,20 @@ def dots_svg(chart: Chart) -> str:
     height = 0.95 + max(len(rows), 2) * (0.23 if len(rows) <= _FEW else 0.15)
     with rc_context(_RC):
         below, above = 0.5 / height, 0.42 / height
-        figure, axes = _axes(chart, height, (0.40, below, 0.56, 1 - below - above))
+        names = [_cut(mark.name) for mark in marks]
+        left = 0.05 + _LETTER * max(map(len, names))
+        figure, axes = _axes(chart, height, (left, below, 0.96 - left, 1 - below - above))
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         for line in chart.lines:
             turned = [replace(mark, y=float(rows[mark.job])) for mark in line.marks]
             draw_line(axes, replace(line, marks=turned), across=True)
-        axes.set_yticks(range(len(marks)), labels=[_cut(mark.name) for mark in marks], parse_math=False)
-        numbers = [number for mark in marks for number in (mark.x, mark.high)]
-        scale(axes, "x", numbers, limit=chart.limit[0] if chart.limit else None, from_zero=True)
+        axes.set_yticks(range(len(marks)), labels=names, parse_math=False)
+        if chart.span is not None:
+            axes.set_xlim(*chart.span)
+        else:
+            numbers = [number for mark in marks for number in (mark.x, mark.high)]
+            scale(axes, "x", numbers, limit=chart.limit[0] if chart.limit else None, from_zero=True)
         if chart.limit:
             draw_limit_upright(axes, *chart.limit)
         return _svg(figure, marks, chart.title)

@@ -85,7 +85,7 @@ class Chart:
     codes : bool
         Each line is named at its end.
     span : (float, float), optional
-        Of ``y``.
+        Of the figure's axis.
     """
 
     title: str

@@ -110,7 +110,8 @@ def _said(sweep: Sweep, row: int) -> str:
     """The settings of a job in words, its code first."""
     group = next(group for group in sweep.groups if row in group.jobs)
     said = ", ".join(part for part in (group.label, load_of(sweep, row)) if part)
-    return f"{name_of(sweep, row)} ({said})" if said else name_of(sweep, row)
+    name = name_of(sweep, row)
+    return f"{name} ({said})" if said and name != said else name
 
 
 def _wanted(slo: dict[str, float]) -> str:
