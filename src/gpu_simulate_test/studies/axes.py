@@ -42,6 +42,7 @@ def draw_line(axes: Axes, line: Line, *, across: bool = False) -> None:
         edgecolors=line.colour,
         linewidths=1.2,
         zorder=behind + 1,
+        clip_on=False,
     )
     points.set_urls([f"job:{mark.job}" for mark in marks])
 

@@ -117,7 +117,7 @@ def _cut(name: str) -> str:
 
 
 _IDS = re.compile(r'<g id="[^"]*">')
-_LINK = re.compile(r'<a xlink:href="job:(\d+)"[^>]*>')
+_LINK = re.compile(r'<a xlink:href="job:(\d+)"[^>]*?(/?)>')
 
 
 def _svg(figure: Figure, marks: Sequence[Mark], title: str, *, hidden: bool = False) -> str:
@@ -132,6 +132,8 @@ def _svg(figure: Figure, marks: Sequence[Mark], title: str, *, hidden: bool = Fa
     by_job = {mark.job: mark for mark in marks}
 
     def link(found: re.Match[str]) -> str:
+        if found[2]:  # of a mark outside the picture
+            return ""
         mark = by_job[int(found[1])]
         href = "" if mark.href is None else f' href="{escape(mark.href)}"'
         return f"<a{href}><title>{escape(mark.title)}</title>"
