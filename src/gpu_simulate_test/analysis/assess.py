@@ -12,7 +12,7 @@ from gpu_simulate_test.analysis.compare import Comparison, compare
 from gpu_simulate_test.analysis.gates import check_gates
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.samples import METRICS, Floats, Ints, ints, token_groups
-from gpu_simulate_test.analysis.slo import service_levels
+from gpu_simulate_test.analysis.slo import service_levels, throughput
 from gpu_simulate_test.analysis.verdict import judge, verdict_of
 from gpu_simulate_test.config.schema import SloConfig
 
@@ -39,6 +39,8 @@ class Assessment:
         See `distances`.
     positions : pandas.DataFrame
         See `errors_by_position`.
+    throughput : pandas.DataFrame
+        See `gpu_simulate_test.analysis.slo.throughput`. No part of the verdict.
     slo : pandas.DataFrame
         See `gpu_simulate_test.analysis.slo.service_levels`. No part of the verdict.
     calibration : Calibration or None
@@ -52,6 +54,7 @@ class Assessment:
     attribution: Attribution | str
     distances: pd.DataFrame
     positions: pd.DataFrame
+    throughput: pd.DataFrame
     slo: pd.DataFrame
     calibration: Calibration | None
 
@@ -101,6 +104,7 @@ def assess(
         attribute(comparison, repeats[0], sim),
         distances(comparison),
         errors_by_position(comparison, repeats[0], sim),
+        throughput(repeats, sim),
         service_levels(repeats, sim, slo or SloConfig()),
         calibration,
     )

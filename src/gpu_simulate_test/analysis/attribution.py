@@ -120,7 +120,7 @@ def attribute(comparison: Comparison, real: Run, sim: Run) -> Attribution | str:
             continue
         of_real, of_sim = (ints(side.loc[known, f"{metric}_ns"]) for side in (latencies, other))
         since = arrival[known]
-        at_real_speed = ints(then[_END_OF[metric]])[known] - since
+        at_real_speed = ints(then[_END_OF[metric]] - then["arrival_time_ns"])[known]
         tokens = ints(latencies.loc[known, "num_tokens"]) if metric == "e2e" else np.ones_like(since)
         per_request[metric] = timeline.parts(
             since, submit[known], since + of_real, of_sim - of_real, of_sim - at_real_speed, _beside(sim, tokens)

@@ -21,6 +21,7 @@ from gpu_simulate_test.analysis.findings import (
     why_not_judged,
 )
 from gpu_simulate_test.analysis.floor import confidence_intervals, floor_of
+from gpu_simulate_test.analysis.identity import caveats
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count
 from gpu_simulate_test.analysis.samples import (
@@ -149,11 +150,7 @@ def compare(real: Run, sim: Run, *, repeats: Sequence[Run] = (), allow_mismatch:
     )
     of_real, of_sim = measured[: len(runs)], measured[len(runs)]
     sampled = measured[len(runs) + 1 :] or [of_sim]
-    for run, side in ((real, "real"), (sim, "simulated")):
-        if run.missing:
-            notes.append(f"Not known of the {side} run: {', '.join(run.missing)}.")
-    if single := int((num_tokens == 1).sum()):
-        notes.append(f"TPOT is undefined for {count(single, 'request')} with one output token.")
+    notes += caveats(real, sim, num_tokens)
     return Comparison(
         _percentile_table(of_real, of_sim, sampled),
         _per_request(real_rows[0], sim_rows, of_real, of_sim),

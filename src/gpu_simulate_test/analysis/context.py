@@ -10,7 +10,7 @@ from gpu_simulate_test.analysis.identity import compared
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import between, count, decimals, ms, number, percent
 from gpu_simulate_test.analysis.samples import METRICS
-from gpu_simulate_test.analysis.slo import written
+from gpu_simulate_test.analysis.slo import written, written_throughput
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
 from gpu_simulate_test.analysis.wording import NAMES, TITLES, headline, how_to_read, taken_over, verdict_line
 
@@ -26,6 +26,7 @@ def report_context(assessment: Assessment, real: Run, sim: Run) -> dict[str, Any
         "tiles": [{"name": group["name"], "over": group["over"], **group["rows"][0]} for group in groups],
         "compared": compared(real, sim, comparison.findings),
         "table": groups,
+        "throughput": written_throughput(assessment.throughput),
         "slo": written(assessment.slo),
         "gates": assessment.gates.to_dict("records"),
         "attribution": _attribution(assessment.attribution),

@@ -42,6 +42,36 @@ def floor_of(per_repeat: Floats) -> Floats:
     return half_width
 
 
+def side_by_side(per_repeat: Floats, per_sample: Floats) -> dict[str, Floats | float]:
+    """Columns of figures that each run has one of.
+
+    Parameters
+    ----------
+    per_repeat : ndarray of shape (n_repeats, n_figures)
+        Of the real runs.
+    per_sample : ndarray of shape (n_samples, n_figures)
+        Of the simulations with noise, or of the only simulation.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_figures,), or float
+        ``real``, ``sim`` (means), ``error``, ``relative_error``, ``sim_low``, ``sim_high`` (95 % of several
+        simulations lie between), ``n_repeats``, ``floor``; NaN where there is none.
+    """
+    real, sim = per_repeat.mean(axis=0), per_sample.mean(axis=0)
+    several = len(per_sample) > 1
+    return {
+        "real": real,
+        "sim": sim,
+        "error": sim - real,
+        "relative_error": np.divide(sim - real, real, out=np.full(real.shape, np.nan), where=real != 0),
+        "sim_low": np.quantile(per_sample, 0.025, axis=0) if several else np.nan,
+        "sim_high": np.quantile(per_sample, 0.975, axis=0) if several else np.nan,
+        "n_repeats": len(per_repeat),
+        "floor": floor_of(per_repeat),
+    }
+
+
 def confidence_intervals(
     real: Sequence[dict[str, Sample]], sim: dict[str, Sample], arrival_ns: Ints, relative_error: dict[str, Floats]
 ) -> dict[str, Floats]:

@@ -8,6 +8,7 @@ from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.findings import Finding, look_up
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count
+from gpu_simulate_test.analysis.samples import Ints
 
 
 def compared(real: Run, sim: Run, findings: Sequence[Finding]) -> list[dict[str, str]]:
@@ -60,3 +61,16 @@ def _identity(run: Run, said: dict[str, str]) -> dict[str, str]:
         "Ended": re.sub(r"\.\d+", "", look_up(meta, "ended_at")).replace("T", " "),
         "Code": f"{commit} with local changes" if commit and meta.get("git_dirty") else commit,
     }
+
+
+def caveats(real: Run, sim: Run, num_tokens: Ints) -> list[str]:
+    """What is not known, or not comparable, of runs that can be compared."""
+    notes = []
+    for run, side in ((real, "real"), (sim, "simulated")):
+        if run.missing:
+            notes.append(f"Not known of the {side} run: {', '.join(run.missing)}.")
+    if real.closed_loop and sim.closed_loop:
+        notes.append("Closed loop: when requests were sent is each run's own, and is not compared; latencies are.")
+    if single := int((num_tokens == 1).sum()):
+        notes.append(f"TPOT is undefined for {count(single, 'request')} with one output token.")
+    return notes

@@ -88,6 +88,11 @@ class Run:
     let_go: bool = False
 
     @property
+    def closed_loop(self) -> bool:
+        """Whether its requests were sent when others of its own ended."""
+        return bool(self.meta.get("closed_loop"))
+
+    @property
     def has_tokens(self) -> bool:
         """Whether it recorded when each token was made."""
         return self.let_go or not self.tokens.empty

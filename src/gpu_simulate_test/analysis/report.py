@@ -16,7 +16,7 @@ from gpu_simulate_test.analysis.templates import environment
 from gpu_simulate_test.analysis.trace import trace_json
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
 from gpu_simulate_test.analysis.wording import NAMES, headline, verdict_line
-from gpu_simulate_test.io.comparison_tables import ATTRIBUTION, GATES, PER_REQUEST, PERCENTILES, SLO
+from gpu_simulate_test.io.comparison_tables import ATTRIBUTION, GATES, PER_REQUEST, PERCENTILES, SLO, THROUGHPUT
 from gpu_simulate_test.io.run_dir import RunDir
 
 __all__ = ["comparison_table", "headline", "verdict_line", "write_report"]
@@ -45,6 +45,7 @@ def write_report(assessment: Assessment, real: Run, sim: Run, run: RunDir, plots
     run.write_table(PERCENTILES, assessment.comparison.percentiles)
     run.write_table(PER_REQUEST, assessment.comparison.per_request)
     run.write_table(GATES, assessment.gates)
+    run.write_table(THROUGHPUT, assessment.throughput)
     if len(assessment.slo):
         run.write_table(SLO, assessment.slo)
     falls: dict[str, go.Figure] = {}

@@ -8,12 +8,11 @@ from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.findings import look_up
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from gpu_simulate_test.analysis.samples import STATISTICS, Measured, ints, measure
-from gpu_simulate_test.analysis.slo import duration_s, levels, objectives
+from gpu_simulate_test.analysis.slo import duration_s, levels, objectives, throughput_of
 from gpu_simulate_test.config.schema import EngineLimits, SloConfig
 
 LATENCIES = ("ttft", "tpot", "tbt", "e2e")
 RANGED = ("slo_attainment", "ttft_p99_ms", "tpot_p50_ms", "e2e_p50_ms")
-_CLOSED_LOOP = "closed_loop"
 _NAN = float("nan")
 
 
@@ -51,7 +50,7 @@ def run_figures(run: Run, slo: SloConfig, price_per_hour: float | None, num_gpus
         "num_failed": float((~is_ok(run.requests)).sum()),
         **dict(zip(names, values.mean(axis=0).tolist(), strict=True)),
     }
-    if _is_closed_loop(run):
+    if run.closed_loop:
         found["request_rate_per_s"] = found["requests_per_s"]
     if len(values) > 1:
         for name in RANGED:
@@ -93,13 +92,13 @@ def _figures(run: Run, limits: dict[str, float], price_per_hour: float | None, n
     rows = run.requests[is_ok(run.requests)].reset_index(drop=True)
     num_tokens = ints(rows["num_decode_tokens_actual"])
     took_s, arrival = duration_s(run), ints(run.requests["arrival_time_ns"])
-    tokens_per_s = _ratio(float(num_tokens.sum()), took_s)
+    requests_per_s, tokens_per_s = throughput_of(run)
     latencies = _latencies(measure(run, rows, num_tokens))
     attainment, goodput = levels(run, limits)[-2:].tolist() if limits else (_NAN, _NAN)
     return {
         "duration_s": took_s,
         "request_rate_per_s": _ratio(len(arrival) - 1, float(arrival.max() - arrival.min()) / 1e9),
-        "requests_per_s": _ratio(len(rows), took_s),
+        "requests_per_s": requests_per_s,
         "output_tokens_per_s": tokens_per_s,
         "output_tokens_per_s_per_gpu": tokens_per_s / num_gpus,
         "interactivity_tokens_per_s": _ratio(1e3, latencies["tpot_p50_ms"]),
@@ -122,7 +121,3 @@ def _latencies(measured: Measured) -> dict[str, float]:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else _NAN
-
-
-def _is_closed_loop(run: Run) -> bool:
-    return look_up(run.meta, "params.workload.arrival.kind") == _CLOSED_LOOP

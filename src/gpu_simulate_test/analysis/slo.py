@@ -1,4 +1,4 @@
-"""Service-level objectives: how many requests meet them, in reality and in the simulation."""
+"""Throughput, and service-level objectives: how many requests meet them, in reality and in the simulation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gpu_simulate_test.analysis.floor import floor_of
+from gpu_simulate_test.analysis.checks import is_ok
+from gpu_simulate_test.analysis.floor import side_by_side
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import between, number, percent, points, short
 from gpu_simulate_test.analysis.samples import Floats, request_latencies
@@ -50,23 +51,15 @@ def service_levels(repeats: Sequence[Run], sim: Run, slo: SloConfig) -> pd.DataF
         return pd.DataFrame()
     per_repeat = np.array([levels(run, limits) for run in repeats])
     per_sample = np.array([levels(run, limits) for run in sim.samples or [sim]])
-    real, simulated = per_repeat.mean(axis=0), per_sample.mean(axis=0)
     names = [*limits, ALL]
     return pd.DataFrame(
         {
             "objective": np.repeat(names, 2),
             "limit_ms": np.repeat([*limits.values(), np.nan], 2),
             "statistic": [ATTAINMENT, GOODPUT] * len(names),
-            "real": real,
-            "sim": simulated,
-            "error": simulated - real,
-            "relative_error": np.divide(simulated - real, real, out=np.full(real.shape, np.nan), where=real != 0),
             "n_real": len(repeats[0].requests),
             "n_sim": len(sim.requests),
-            "sim_low": np.quantile(per_sample, 0.025, axis=0) if len(per_sample) > 1 else np.nan,
-            "sim_high": np.quantile(per_sample, 0.975, axis=0) if len(per_sample) > 1 else np.nan,
-            "n_repeats": len(repeats),
-            "floor": floor_of(per_repeat),
+            **side_by_side(per_repeat, per_sample),
         }
     )
 
@@ -99,6 +92,46 @@ def duration_s(run: Run) -> float:
     """Seconds from the first arrival to the last completion; NaN where no request completed."""
     last = run.requests["completion_time_ns"].max()
     return float("nan") if pd.isna(last) else float(last - run.requests["arrival_time_ns"].min()) / 1e9
+
+
+def throughput(repeats: Sequence[Run], sim: Run) -> pd.DataFrame:
+    """Requests and output tokens a second, real against simulated.
+
+    Returns
+    -------
+    pandas.DataFrame of shape (2, 9)
+        ``statistic`` (requests_per_s: those that completed, for each second from the first arrival to the last
+        completion; output_tokens_per_s: the tokens that they made), and as of `service_levels` ``real``, ``sim``,
+        ``error``, ``relative_error``, ``sim_low``, ``sim_high``, ``n_repeats``, ``floor``.
+    """
+    per_repeat, per_sample = (
+        np.array([throughput_of(run) for run in runs]) for runs in (repeats, sim.samples or [sim])
+    )
+    return pd.DataFrame(
+        {"statistic": ["requests_per_s", "output_tokens_per_s"], **side_by_side(per_repeat, per_sample)}
+    )
+
+
+def throughput_of(run: Run) -> tuple[float, float]:
+    """Requests/s and output tokens/s of those that completed, see `throughput`; NaN where they took no time."""
+    done, took_s = run.requests[is_ok(run.requests)], duration_s(run)
+    tokens = int(done["num_decode_tokens_actual"].sum())
+    return (len(done) / took_s, tokens / took_s) if took_s else (float("nan"), float("nan"))
+
+
+def written_throughput(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Figures of `throughput` as both reports show them."""
+    names = {"requests_per_s": "requests/s", "output_tokens_per_s": "output tokens/s"}
+    return [
+        {
+            "statistic": names[row["statistic"]],
+            "sim_range": between(number(row["sim_low"], 3), number(row["sim_high"], 3)),
+            "error": number(row["error"], 3, sign=True),
+            "relative": percent(row["relative_error"], sign=True),
+            **{name: number(row[name], 3) for name in ("real", "sim", "floor")},
+        }
+        for row in table.to_dict("records")
+    ]
 
 
 def written(levels: pd.DataFrame) -> list[dict[str, Any]]:

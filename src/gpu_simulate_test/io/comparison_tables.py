@@ -58,6 +58,21 @@ PERCENTILES = Table(
         ]
     ),
 )
+_SIDE_BY_SIDE = [
+    column("real", FLOAT, "the mean over the repeats", null=True),
+    column("sim", FLOAT, "the mean over the simulations with noise", null=True),
+    column("error", FLOAT, "simulated - real", null=True),
+    _RELATIVE,
+    column("sim_low", FLOAT, "as `sim_low_ns` of `percentiles.csv`", null=True),
+    column("sim_high", FLOAT, "as `sim_high_ns` there", null=True),
+    _REPEATS,
+    column(
+        "floor",
+        FLOAT,
+        "half the 95 % prediction interval for one more real run, in the unit of the figure. Empty for one repeat",
+        null=True,
+    ),
+]
 SLO = Table(
     "slo",
     "Two rows for each objective, and two for all together. Only with `slo.ttft_ms`, `slo.tbt_ms` or `slo.e2e_ms`.",
@@ -72,22 +87,25 @@ SLO = Table(
                 "`attainment`: the share of all requests of the run that meet it. `goodput_per_s`: those that do, for "
                 "each second from the first arrival to the last completion",
             ),
-            column("real", FLOAT, "the mean over the repeats", null=True),
-            column("sim", FLOAT, "the mean over the simulations with noise", null=True),
-            column("error", FLOAT, "simulated - real", null=True),
-            _RELATIVE,
             column("n_real", INT, "requests of one real run, those that failed included: they meet nothing"),
             column("n_sim", INT, "requests of one simulation, likewise"),
-            column("sim_low", FLOAT, "as `sim_low_ns` of `percentiles.csv`", null=True),
-            column("sim_high", FLOAT, "as `sim_high_ns` there", null=True),
-            _REPEATS,
+            *_SIDE_BY_SIDE,
+        ]
+    ),
+)
+THROUGHPUT = Table(
+    "throughput",
+    "Two rows.",
+    "compare-runs",
+    pa.schema(
+        [
             column(
-                "floor",
-                FLOAT,
-                "half the 95 % prediction interval for one more real run, in the unit of the figure. Empty for one "
-                "repeat",
-                null=True,
+                "statistic",
+                STR,
+                "`requests_per_s`: requests that completed, for each second from the first arrival to the last "
+                "completion. `output_tokens_per_s`: the tokens that they made",
             ),
+            *_SIDE_BY_SIDE,
         ]
     ),
 )

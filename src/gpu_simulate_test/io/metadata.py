@@ -55,6 +55,7 @@ RUN = {
 _WORKLOAD_OF_RUN = {
     "workload_dir": Key("what was served or simulated"),
     "workload_sha256": Key("the workload's"),
+    "closed_loop": Key("whether requests were sent when others ended, and so at times of the run's own", always=False),
 }
 REAL = {
     **_WORKLOAD_OF_RUN,

@@ -194,6 +194,7 @@ AT_REAL_SPEED = Table(
     pa.schema(
         [
             column("request_id", INT, "joins the request metrics"),
+            column("arrival_time_ns", INT, "when it was sent"),
             column("first_token_time_ns", INT, "end of the iteration that made its first output token"),
             column("completion_time_ns", INT, "end of the iteration that made its last output token"),
         ]

@@ -51,6 +51,11 @@ class Workload:
         """Hash of the three data files."""
         return str(self.meta["workload_sha256"])
 
+    def record(self) -> dict[str, Any]:
+        """What a run that served it says of it."""
+        closed_loop = not self.arrivals.is_open
+        return {"workload_dir": str(self.path.absolute()), "workload_sha256": self.sha256, "closed_loop": closed_loop}
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -85,8 +85,7 @@ def import_recorded(config: RealBenchConfig, workload: Workload, recorded: pd.Da
     run.write_text("summary.md", "\n".join(lines) + "\n")
     run.finish(
         run_type="real",
-        workload_dir=str(workload.path.absolute()),
-        workload_sha256=workload.sha256,
+        **workload.record(),
         backend=backend.name,
         engine=_engine(config),
         source=str(source.absolute()),

@@ -135,8 +135,7 @@ def _write(run: RunDir, metrics: Metrics) -> None:
 
 def _meta_fields(workload: Workload, info: EngineInfo, speed: ReferenceBursts) -> dict[str, Any]:
     return {
-        "workload_dir": str(workload.path.absolute()),
-        "workload_sha256": workload.sha256,
+        **workload.record(),
         "backend": info.name,
         "engine": info.record(),
         "reference_ns": speed.reference_ns,

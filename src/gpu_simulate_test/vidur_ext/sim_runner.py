@@ -84,8 +84,7 @@ def vidur_sim(
     run.write_text("summary.md", "\n".join(lines) + "\n")
     run.finish(
         run_type="vidur",
-        workload_dir=str(workload.path.absolute()),
-        workload_sha256=workload.sha256,
+        **workload.record(),
         profiling_root=str(Path(config.vidur.profiling.root).absolute()),
         profile_mismatch=mismatch,
         profile_held_out=profile.meta.get("held_out"),

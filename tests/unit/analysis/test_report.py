@@ -195,7 +195,7 @@ def test_there_is_one_readable_plot_a_metric_and_the_summary_shows_it(report: Pa
 def test_the_same_runs_give_the_same_bytes(report: Path, tmp_path: Path) -> None:
     compare_runs(report.parent / "real_a", report.parent / "vidur_b", RunDir(tmp_path / "again"))
     files = sorted(path.relative_to(report) for path in report.rglob("*.*"))
-    assert len(files) == 3 + 3 + 5, "tables, pages and trace, plots"
+    assert len(files) == 4 + 3 + 5, "tables, pages and trace, plots"
     assert all((report / path).read_bytes() == (tmp_path / "again" / path).read_bytes() for path in files)
 
 

@@ -99,8 +99,7 @@ def test_what_is_not_known_is_nan_and_not_zero(tmp_path: Path) -> None:
 
 
 def test_the_rate_of_a_closed_loop_is_what_it_completes(tmp_path: Path) -> None:
-    params = {"workload": {"arrival": {"kind": "closed_loop"}}}
-    found = run_figures(run(tmp_path / "v", params=params), NO_SLO, None, 1)
+    found = run_figures(run(tmp_path / "v", closed_loop=True), NO_SLO, None, 1)
     assert found["request_rate_per_s"] == found["requests_per_s"] == pytest.approx(4 / 3.02)
 
 
