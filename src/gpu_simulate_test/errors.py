@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")  # torch, on a GPU and on a CPU
@@ -18,6 +19,14 @@ class ConfigError(StageError):
     """A setting, an override or a prompt is wrong."""
 
     exit_code = 2
+
+
+class AlreadyFinished(ConfigError):
+    """What was asked for is there: a job of a sweep has nothing to do, anybody else is told."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"already finished: {path}; set overwrite=true to run it again")
+        self.path = path
 
 
 class ArtifactError(StageError):

@@ -12,8 +12,9 @@ from gpu_simulate_test.cli.arguments import parse_arguments
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.schema import WorkloadSpecConfig
 from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.studies.jobs import read_outcomes
 from tests.integration.test_errors import CONFIG, MACHINE
-from tests.support.commands import BIN, error_line, run, run_dir, run_installed
+from tests.support.commands import BIN, error_line, run, run_dir, run_installed, sweep_dir
 
 DEMO = "experiment=cpu_demo"
 
@@ -108,7 +109,11 @@ def test_a_bad_choice_in_a_sweep_stops_no_other_job(tmp_path: Path) -> None:
     bad = ("workload=prompts,nonsense", "workload.seed=1,x,2", "model=qwen3_tiny,junk")
     done = run("workload-spec", DEMO, *bad, f"output.root={tmp_path}", "-m")
     assert done.returncode == CONFIG
-    assert len(list(tmp_path.glob("workloads/*/workload_meta.json"))) == len(done.stdout.splitlines()) == 2
+    folder, runs = sweep_dir(done)
+    assert sorted(path.parent for path in tmp_path.glob("workloads/*/workload_meta.json")) == sorted(runs)
+    assert len(runs) == 2
+    assert [one.job for one in read_outcomes(folder) if one.status == "ok"] == [0, 4]
+    assert [one.exit_code for one in read_outcomes(folder)] == [CONFIG * (job not in (0, 4)) for job in range(12)]
     lines = errors(done)
     assert len(lines) == 3
     for said in ("workload/nonsense", "model/junk", "workload.seed"):
@@ -162,11 +167,13 @@ class ForkingLauncher(Launcher):
         self.given |= {"job_dir_key": "hydra.sweep.dir", "job_subdir_key": "hydra.sweep.subdir"}
 
     def launch(self, job_overrides, initial_job_idx):
-        for overrides in job_overrides:
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
             child = os.fork()
             if not child:
                 loader = self.given["hydra_context"].config_loader
-                run_job(config=loader.load_sweep_config(self.config, list(overrides)), **self.given)
+                config = loader.load_sweep_config(self.config, list(overrides))
+                config.hydra.job.num = number
+                run_job(config=config, **self.given)
                 os._exit(0)
             os.waitpid(child, 0)
         return []
@@ -215,7 +222,7 @@ def test_a_folder_adds_a_model_a_device_and_an_experiment(mine: Path, tmp_path: 
     assert path.parents[1] == tmp_path / "my_model" / "my_hardware"
     done = run("workload-spec", "-m", *settings, "overwrite=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2, "the experiment's own sweep"
+    assert len(sweep_dir(done)[1]) == 2, "the experiment's own sweep"
     searched = (f"hydra.searchpath=['{mine}']", "model=my_one", DEMO, "output.root=${model.name}")
     assert run_dir(run("workload-spec", *searched, cwd=tmp_path)).parents[1] == tmp_path / "my_model"
     listed = run("workload-spec", "--help", "--config-dir", str(mine)).stdout

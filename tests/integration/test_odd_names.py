@@ -15,7 +15,7 @@ from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.schema import WorkloadSpecConfig
 from gpu_simulate_test.io.workload import read_prompts
 from gpu_simulate_test.workloads.token_lengths import _train
-from tests.support.commands import run, run_dir
+from tests.support.commands import run, run_dir, sweep_dir
 from tests.support.configs import typed_config
 
 # Of every plane of Unicode: its first characters, its last ones (which are no characters), and what is not assigned.
@@ -171,7 +171,9 @@ def test_a_sweep_over_folders_of_any_name(tmp_path: Path) -> None:
     roots = [str(tmp_path / folder) for folder in folders([name for name in NAMES if "," not in name], 4)]
     done = run("workload-spec", "experiment=cpu_demo", f"output.root={','.join(roots)}", "-m")
     assert done.returncode == 0, done.stderr
-    assert [str(Path(line).parents[1]) for line in done.stdout.splitlines()] == roots
+    folder, runs = sweep_dir(done)
+    assert [str(path.parents[1]) for path in runs] == roots
+    assert str(folder.parents[1]) == roots[0]
 
 
 def test_a_trace_with_columns_of_any_name(tmp_path: Path) -> None:

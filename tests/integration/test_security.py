@@ -12,7 +12,7 @@ import pytest
 from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.analysis.stage import load_repeats
 from gpu_simulate_test.cli.arguments import parse_arguments
-from gpu_simulate_test.cli.composition import sweeps
+from gpu_simulate_test.cli.composition import planned
 from gpu_simulate_test.config.paths import PACKAGE_DIR
 from gpu_simulate_test.config.schema import WorkloadSpecConfig
 from gpu_simulate_test.errors import ArtifactError, ConfigError
@@ -174,7 +174,7 @@ def test_code_that_a_file_names_is_refused(
     for folder in (f"--config-dir={tmp_path}", f"hydra.searchpath=[{tmp_path}]"):
         parsed = parse_arguments([*arguments, folder], WorkloadSpecConfig)
         with pytest.raises(ConfigError, match=f"^not accepted: {re.escape(named)}: "):
-            sweeps("workload_spec", parsed, check=True)
+            planned("workload_spec", parsed, check=True)
     assert not (tmp_path / "ran").exists()
 
 
@@ -199,7 +199,7 @@ def test_jobs_that_a_file_adds_to_the_sweep_are_looked_at_as_well(tmp_path: Path
     for arguments in (["experiment=more"], ["experiment=more", "-m"]):
         parsed = parse_arguments([*arguments, f"--config-dir={tmp_path}"], WorkloadSpecConfig)
         with pytest.raises(ConfigError, match=r"^not accepted: hydra\.job_logging: "):
-            sweeps("workload_spec", parsed, check=True)
+            planned("workload_spec", parsed, check=True)
 
 
 def test_of_two_search_paths_the_one_that_hydra_takes_is_looked_at(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_of_two_search_paths_the_one_that_hydra_takes_is_looked_at(tmp_path: Pat
     for arguments in (["+x=evil"], ["+x=evil,evil", "-m"]):
         both = [f"hydra.searchpath=[{tmp_path}]", f"hydra.searchpath=[{tmp_path}/x]"]
         with pytest.raises(ConfigError, match=r"^not accepted: hydra\.job_logging: "):
-            sweeps("workload_spec", parse_arguments([*arguments, *both], WorkloadSpecConfig), check=True)
+            planned("workload_spec", parse_arguments([*arguments, *both], WorkloadSpecConfig), check=True)
 
 
 def test_what_makes_hydra_run_code_is_refused_before_it_does(tmp_path: Path) -> None:

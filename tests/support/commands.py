@@ -89,6 +89,13 @@ def run_dir(done: subprocess.CompletedProcess[str]) -> Path:
     return path
 
 
+def sweep_dir(done: subprocess.CompletedProcess[str]) -> tuple[Path, list[Path]]:
+    """The folder of a sweep, the last line of its stdout, and the run directories of its jobs before that."""
+    *runs, folder = map(Path, done.stdout.splitlines())
+    assert folder.parent.name == "sweeps"
+    return folder, runs
+
+
 def error_line(done: subprocess.CompletedProcess[str], code: int) -> str:
     """The one error line of a command that failed with `code`."""
     assert done.returncode == code, (done.returncode, done.stderr)

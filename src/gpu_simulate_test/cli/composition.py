@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,46 @@ def needs_check(arguments: Arguments) -> bool:
     return arguments.config_dir is not None or any("hydra" in override for override in arguments.overrides)
 
 
-def sweeps(stage: str, arguments: Arguments, *, check: bool) -> tuple[list[list[str]], list[Exception]]:
+@dataclass(frozen=True)
+class Part:
+    """Jobs that Hydra can be given as one sweep.
+
+    Attributes
+    ----------
+    overrides : list of str
+    jobs : tuple of int
+        Their numbers among all jobs, in Hydra's order.
+    """
+
+    overrides: list[str]
+    jobs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What Hydra is about to run.
+
+    Attributes
+    ----------
+    parts : list of Part
+        A single one, unless some choices are bad only together; none when no job is left.
+    failures : dict of tuple of str to Exception
+        The jobs that are left out, by their overrides, and what is wrong with them.
+    numbers : dict of tuple of str to int
+        Of all jobs, by their overrides.
+    multirun : bool
+    first : DictConfig or None
+        The first job that can be composed.
+    """
+
+    parts: list[Part]
+    failures: dict[tuple[str, ...], Exception]
+    numbers: dict[tuple[str, ...], int]
+    multirun: bool
+    first: DictConfig | None
+
+
+def planned(stage: str, arguments: Arguments, *, check: bool) -> Plan:
     """Compose every job there will be, and keep those that can be.
 
     Parameters
@@ -41,14 +80,6 @@ def sweeps(stage: str, arguments: Arguments, *, check: bool) -> tuple[list[list[
     check : bool
         Refuse code that a file names.
 
-    Returns
-    -------
-    sweeps : list of list of str
-        Overrides to give to Hydra, one sweep after another: a single one, unless some choices are bad only together;
-        none when no job is left.
-    errors : list of Exception
-        Of the jobs left out.
-
     Raises
     ------
     ConfigError
@@ -58,22 +89,22 @@ def sweeps(stage: str, arguments: Arguments, *, check: bool) -> tuple[list[list[
     """
     with warnings.catch_warnings(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         warnings.simplefilter("ignore")  # Hydra will say it again
-        return _sweeps(_Composer(stage, arguments), arguments, check)
+        return _planned(_Composer(stage, arguments), arguments, check)
 
 
-def _sweeps(composer: "_Composer", arguments: Arguments, check: bool) -> tuple[list[list[str]], list[Exception]]:
-    broken = None
+def _planned(composer: "_Composer", arguments: Arguments, check: bool) -> Plan:
+    broken = first = None
     jobs: list[tuple[str, ...]] = [tuple(arguments.overrides)]
     lines: dict[str, str] = {}
     axes: dict[str, list[str]] = {}
     if arguments.multirun:
         lines, axes = composer.axes(arguments.overrides)
-        if check:
-            try:  # the settings that Hydra takes the sweeper from
-                master = composer.compose([line for key, line in lines.items() if axes[key] == [line]])
-                axes = composer.axes(composer.refuse_foreign_code(master))[1] | axes
-            except HydraException as error:
-                broken = error
+        try:  # the settings that Hydra takes the sweeper from
+            master = composer.compose([line for key, line in lines.items() if axes[key] == [line]])
+            params = composer.refuse_foreign_code(master) if check else sweeper_params(master)
+            axes = composer.axes(params)[1] | axes
+        except HydraException as error:
+            broken = error if check else None
         jobs = list(product(*axes.values()))
     failures: dict[tuple[str, ...], Exception] = {}
     for job in jobs:
@@ -82,25 +113,32 @@ def _sweeps(composer: "_Composer", arguments: Arguments, check: bool) -> tuple[l
         except HydraException as error:
             failures[job] = error
             continue
+        first = config if first is None else first
         if check:
             composer.refuse_foreign_code(config)
-            if config.hydra.mode == RunMode.MULTIRUN and not arguments.multirun:  # a file says so
-                return _sweeps(composer, replace(arguments, multirun=True), check)
+        if config.hydra.mode == RunMode.MULTIRUN and not arguments.multirun:  # a file says so
+            return _planned(composer, replace(arguments, multirun=True), check)
+    numbers = {job: number for number, job in enumerate(jobs)}
     if not failures and not broken:
-        return [arguments.overrides], []
+        return Plan([Part(arguments.overrides, tuple(range(len(jobs))))], {}, numbers, arguments.multirun, first)
     if (broken and not failures) or not arguments.multirun:
         raise broken or failures[jobs[0]]
     parts = [
-        [
-            lines[key] if key in lines and choices == axes[key] else _joined(key, choices)
-            for key, choices in part.items()
-            if key in lines or choices != axes[key]
-        ]
+        Part(_overrides(part, axes, lines), tuple(numbers[job] for job in product(*part.values())))
         for part in _parts(axes, failures)
     ]
     for part in parts if check else []:
-        _sweeps(composer, replace(arguments, overrides=part), check)
-    return parts, list(failures.values())
+        _planned(composer, replace(arguments, overrides=part.overrides), check)
+    return Plan(parts, failures, numbers, True, first)
+
+
+def _overrides(part: dict[str, list[str]], axes: dict[str, list[str]], lines: dict[str, str]) -> list[str]:
+    """A sweep over some of the choices, as Hydra takes it."""
+    return [
+        lines[key] if key in lines and choices == axes[key] else _joined(key, choices)
+        for key, choices in part.items()
+        if key in lines or choices != axes[key]
+    ]
 
 
 class _Composer:
@@ -167,16 +205,17 @@ class _Composer:
         named += [f"hydra.{key}" for key in ("callbacks", "job_logging", "hydra_logging") if hydra[key] != ours[key]]
         if hydra["job"]["env_set"] != ours["job"]["env_set"]:
             named.append("hydra.job.env_set")
-        params: dict[str, Any] = {}
         for node in ("launcher", "sweeper"):  # resolved, for what they refer to is run as well
             content = plain(config.hydra[node], resolve=True)
             expected = set(_targets(ours[node]))
             named += [f"hydra.{node}.{key}" for key, target in _targets(content) if (key, target) not in expected]
-            params = content.get("params") or {}
-        named += [f"hydra.sweeper.params.{key}" for key in params if "hydra" in str(key)]
+        params = sweeper_params(config)
+        named += [
+            f"hydra.sweeper.params.{line.partition('=')[0]}" for line in params if "hydra" in line.partition("=")[0]
+        ]
         if named:
             raise not_accepted(named[0])
-        return [f"{key}={value}" for key, value in params.items()]
+        return params
 
     def _without_files(self, hydra: dict[str, Any]) -> dict[str, Any]:
         """Hydra's own settings with the same launcher, sweeper and logging, as far as these are installed."""
@@ -193,6 +232,12 @@ class _Composer:
                 raise not_accepted(", ".join(sorted(foreign))) from error
             self._ours[key] = plain(composed)["hydra"]
         return self._ours[key]
+
+
+def sweeper_params(config: DictConfig) -> list[str]:
+    """Overrides that Hydra's sweeper adds of its own."""
+    sweeper = plain(config.hydra.sweeper, resolve=True)
+    return [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
 
 
 def plain(config: DictConfig, *, resolve: bool = False, throw_on_missing: bool = False) -> dict[str, Any]:

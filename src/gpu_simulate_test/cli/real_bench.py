@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
+from gpu_simulate_test.cli.inputs import make_workload
 from gpu_simulate_test.config.ids import file_sha256, stable_id
 from gpu_simulate_test.config.schema import HydraRecord, RealBenchConfig
 
@@ -18,6 +19,7 @@ def run(config: RealBenchConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.real_bench.stage import load_requests, real_bench, repeat_paths
 
     recorded = read_run(config) if config.backend.name == "recorded" else None  # what is wrong with it comes first
+    make_workload(config, record)
     workload = load_workload(workload_path(config), config.model.id)
     identity = config.model_dump(include={"model", "hardware", "backend", "limits"})
     identity["model"].pop("path")

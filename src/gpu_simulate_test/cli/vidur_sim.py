@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
+from gpu_simulate_test.cli.inputs import make_profile, make_workload
 from gpu_simulate_test.config.ids import stable_id
 from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
 
@@ -14,6 +15,8 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     from gpu_simulate_test.simulator.real_run import load_real_run
     from gpu_simulate_test.vidur_ext.profiling_root import load_profile
 
+    make_workload(config, record)
+    make_profile(config, record)
     workload = load_workload(workload_path(config), config.model.id)
     real = load_real_run(Path(config.real_run_dir), workload) if config.real_run_dir else None
     profile = load_profile(config, real.limits if real else None)

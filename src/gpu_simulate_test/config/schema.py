@@ -169,10 +169,11 @@ STAGES: dict[str, type[StageConfig]] = {
 
 @dataclass
 class HydraRecord:
-    """Hydra's own view of a job: what `.hydra/` and the metadata record."""
+    """Hydra's own view of a job: what `.hydra/` and the metadata record, and whether it is one of a sweep."""
 
     config_name: str
     config_path: str
     overrides: list[str]
     resolved: dict[str, Any] = field(default_factory=dict)
     hydra: dict[str, Any] = field(default_factory=dict)
+    multirun: bool = False

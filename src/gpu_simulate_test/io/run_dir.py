@@ -4,20 +4,20 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from gpu_simulate_test.config.limits import with_limits
 from gpu_simulate_test.config.schema import HydraRecord, StageConfig
-from gpu_simulate_test.errors import ArtifactError, ConfigError, MachineError
+from gpu_simulate_test.errors import AlreadyFinished, ArtifactError, ConfigError, MachineError
 from gpu_simulate_test.io.files import read_json, write_json, write_lines, write_text
+from gpu_simulate_test.io.locks import LockedError, locked
 from gpu_simulate_test.io.provenance import now, run_meta, workload_meta
 from gpu_simulate_test.io.tables import Table, write_table
 
@@ -116,7 +116,7 @@ def open_run_dir(
     """
     _check_unfinished(path, config, meta)  # first, for the folder of a finished run may be read-only
     old = path.with_name(f"{path.name}.old")
-    with _locked(path):
+    with _locked(path, waits=record.multirun):
         if not path.exists() and is_finished(old, meta):
             old.rename(path)  # its replacement was killed between the two renames below
         _check_unfinished(path, config, meta)
@@ -138,26 +138,21 @@ def open_run_dir(
 
 def _check_unfinished(path: Path, config: StageConfig, meta: str) -> None:
     if is_finished(path, meta) and not config.overwrite:
-        raise ConfigError(f"already finished: {path}; set overwrite=true to run it again")
+        raise AlreadyFinished(path)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a run directory; the file is ours alone while it is locked, so that it may be deleted then."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise MachineError(f"another run is writing: {path}; wait for it to end") from error
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
+def _locked(path: Path, *, waits: bool) -> Iterator[None]:
+    """Hold the lock of a run directory."""
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path.with_name(f".{path.name}.lock"), (lambda: None) if waits else None))
+        except LockedError as error:
+            raise MachineError(f"another run is writing: {path}; wait for it to end") from error
+        except OSError as error:
+            raise _cannot_write(path, error) from error
         yield
-    finally:
-        with suppress(OSError):
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def _cannot_write(path: Path, error: OSError) -> MachineError:
