@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -94,6 +96,7 @@ def _launch(stage: str, arguments: Arguments, run: Run) -> int:
         sys.argv[1:] = [*arguments.flags, *overrides]
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=stage)(task)()
 
+    _forget_what_is_slow(arguments)
     check = needs_check(arguments)
     if arguments.multirun or check:
         plan = planned(stage, arguments, check=check)
@@ -102,6 +105,13 @@ def _launch(stage: str, arguments: Arguments, run: Run) -> int:
     codes = [0]
     launch(arguments.overrides, lambda config: codes.append(_run_job(stage, config, run)))
     return codes[-1]
+
+
+def _forget_what_is_slow(arguments: Arguments) -> None:
+    """Ray's settings for Amazon's cloud, where it is installed: copied with each look at a group, 3 s of ``--help``."""
+    Plugins.instance()  # finds them
+    if not any("ray_aws" in override for override in arguments.overrides):
+        ConfigStore.instance().repo.get("hydra", {}).get("launcher", {}).pop("ray_aws.yaml", None)
 
 
 def _run_job(stage: str, config: DictConfig, run: Run) -> int:
