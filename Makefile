@@ -11,7 +11,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "error: Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0])'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[transformers,operators,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[transformers,operators,sweep,dev]'
 	touch $@
 
 # vLLM's pins are not ours, so it gets an environment of its own.

@@ -230,7 +230,7 @@ def load_observed(config: StageConfig, profile: Profile, kernels: LatencyModel, 
         raise ArtifactError(f"a run that does not say what it served: {path}; name a run that real-bench wrote")
     workload = load_workload(Path(run.meta["workload_dir"]), config.model.id)
     real = replace(load_real_run(path, workload), reference_ns=run.meta.get("reference_ns"))  # its own, of no repeat
-    settings = sim_settings(config, real, profile.meta.get("kv_tokens"))
+    settings = sim_settings(config, real, profile.kv_tokens(real.limits))
     check_limits(workload, settings)
     if settings.limits.pipeline_parallel > 1:
         raise ConfigError("calibration does not know stages of a pipeline; set limits.pipeline_parallel=1")

@@ -1,5 +1,8 @@
 """A sweep from the first job to its table: Hydra's launcher runs the jobs, what became of them is read from disk."""
 
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -41,8 +44,23 @@ def run_sweep(stage: str, arguments: Arguments, plan: Plan, launch: Launch) -> i
     with open_sweep(root, stage, arguments.overrides, arguments.config_dir) as sweep:
         for job, error in plan.failures.items():
             _write(sweep, stage, plan.numbers[job], job, ("error", ConfigError.exit_code, one_line(error)))
-        failed = _launched(stage, sweep, plan, launch)
-        return max(_told(sweep), failed)
+        try:
+            failed = _launched(stage, sweep, plan, launch)
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a moment, and a second Ctrl-C does not help
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            sweep.stop()
+            raise
+        finally:
+            close_forks()
+            page = _write_table(sweep)
+        if not failed:
+            sweep.stop()
+        code = max(_told(sweep), failed)
+        print(f"table and charts: {page}", file=sys.stderr)
+        with suppress(BrokenPipeError):
+            print(sweep.folder, flush=True)
+        return code
 
 
 def _launched(stage: str, sweep: Sweep, plan: Plan, launch: Launch) -> int:
@@ -53,25 +71,25 @@ def _launched(stage: str, sweep: Sweep, plan: Plan, launch: Launch) -> int:
     try:
         for part in plan.parts:
             launch(part.overrides, SweepJob(stage, sweep, part.jobs if counted else None))
-    except KeyboardInterrupt:
-        sweep.stop()
-        raise
     except (HydraException, OmegaConfBaseException, StageError):
         raise
     except Exception as error:  # of a launcher: it lost a job, or could not start one
-        said = f"the launcher failed: {type(error).__name__}: {one_line(error).removesuffix('; see --help')}"
+        said = f"the launcher failed: {type(error).__name__}: {' '.join(str(error).split())}"
         failed = report(f"{said}; run the same command again", MachineError.exit_code)
     finally:
-        close_forks()
         launched_here.discard(sweep.launch)
-        _write_table(sweep)
     known = {outcome.job for outcome in read_outcomes(sweep.folder)}
     for job, number in plan.numbers.items() if counted else ():
         if number not in known:
             _write(sweep, stage, number, job, ("killed", _LOST, "its launcher lost it"))
-    if not failed:
-        sweep.stop()
     return failed
+
+
+def _write_table(sweep: Sweep) -> Path:
+    """Make the table and the page of what there is."""
+    from gpu_simulate_test.studies.table import write_sweep
+
+    return write_sweep(sweep.folder)
 
 
 def _write(sweep: Sweep, stage: str, number: int, job: Iterable[str], ended: tuple[str, int, str]) -> None:
@@ -80,10 +98,6 @@ def _write(sweep: Sweep, stage: str, number: int, job: Iterable[str], ended: tup
     write_outcome(
         sweep.folder, Outcome.model_validate({"job": number, "stage": stage, "overrides": overrides} | fields)
     )
-
-
-def _write_table(sweep: Sweep) -> None:
-    """Make the table and the page of what there is."""
 
 
 def _told(sweep: Sweep) -> int:
@@ -99,8 +113,7 @@ def _told(sweep: Sweep) -> int:
     with suppress(BrokenPipeError):
         for outcome in outcomes:
             if outcome.run_dir is not None:
-                print((sweep.root / outcome.run_dir).resolve())
-        print(sweep.folder, flush=True)
+                print(os.path.normpath(sweep.root / outcome.run_dir))
     return code
 
 

@@ -25,7 +25,7 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
 
     identity = {
         "workload": workload.sha256,
-        "profile": profile.meta,
+        "profile": profile.identity(),
         "scheduler": config.vidur.scheduler.name,
         "predictor": config.vidur.predictor.name,
         "loop": config.vidur.loop.name,

@@ -200,6 +200,9 @@ PROFILE = {
     "kv_tokens": Key(
         "tokens that the KV cache of a replica holds, by the operator database's memory model", always=False
     ),
+    "kv_tokens_by_batch": Key(
+        "the same for other `limits.max_num_batched_tokens`; a simulation takes that of its own limits", always=False
+    ),
     "how": Key("how each figure was measured, in words"),
 }
 

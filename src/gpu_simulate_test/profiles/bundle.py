@@ -4,13 +4,16 @@ A source is a module of this package with a function ``fill`` that takes the sta
 it measures with, and returns `Contents`: `measured` serves bursts on an engine here, `llmservingsim` reads a folder.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import StageConfig
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.files import read_json, write_json
@@ -25,6 +28,7 @@ PROFILE_META, CALIBRATION = "profile_meta.json", "calibration.json"
 # What a profile is valid for: the simulated settings must be the profiled ones.
 OF_LIMITS = ("dtype", "kv_cache_dtype", "tensor_parallel", "pipeline_parallel", "expert_parallel")
 IDENTITY = ("model_id", "device", *OF_LIMITS, *MODEL_DIMENSIONS)
+_MADE = ("created_at", "git_commit", "git_dirty", "kv_tokens")  # when, by what and for whom, not what
 
 
 def bundle_dir(root: Path, device: str, model_id: str) -> Path:
@@ -117,6 +121,25 @@ class Profile:
     noise: pd.DataFrame | None
     kernels: Kernels | None
     calibration: dict[str, Any] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a simulation from it depends on, whenever and for whichever limits it was made.
+
+        A profile that is calculated has this in common with itself made anew; of one that is measured, no two are the
+        same.
+        """
+        meta = {key: value for key, value in self.meta.items() if key not in _MADE}
+        if self.kernels is None:
+            return self.meta
+        rows = (pd.util.hash_pandas_object(frame).to_numpy().tobytes() for frame in vars(self.kernels).values())
+        return meta | {"kernels": hashlib.sha256(b"".join(rows)).hexdigest()}
+
+    def kv_tokens(self, limits: EngineLimits) -> int | None:
+        """Tokens of the KV cache of a replica with such limits; None where the source of the profile knows no such."""
+        by_batch = {int(size): tokens for size, tokens in self.meta.get("kv_tokens_by_batch", {}).items()}
+        if not by_batch:
+            return self.meta.get("kv_tokens")
+        return int(np.interp(limits.max_num_batched_tokens, list(by_batch), list(by_batch.values())))
 
 
 def read_bundle(path: Path) -> Profile:

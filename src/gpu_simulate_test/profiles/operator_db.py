@@ -5,12 +5,15 @@ Where a size lies outside its tables, the nearest work of the same kind that lie
 ``specs/research.md``. The host's own work is in no table, and so in no figure here.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import OperatorDbProfile, VidurProfileConfig
+from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.metadata import sources_told
 from gpu_simulate_test.io.profile_tables import KERNELS
 from gpu_simulate_test.io.provenance import now
@@ -25,7 +28,7 @@ _ONE_KERNEL = ("Gemm", "Moe")
 _DISTURBED = 1.25
 _SHORT = 16  # a context of one KV block takes no time to read; some figures of shorter ones are out of line
 # What every table reaches at least, so that one profile serves more than one set of limits.
-_TOKENS, _SEQS, _CONTEXT = 8192, 256, 131072
+_TOKENS, _SEQS, _CONTEXT = 32768, 1024, 131072
 
 
 def fill(config: VidurProfileConfig) -> Contents:
@@ -42,7 +45,8 @@ def fill(config: VidurProfileConfig) -> Contents:
     with model_folder(config.model) as folder:
         database = OperatorDatabase(config, folder)
         kv_tokens = database.kv_tokens(config.limits)
-        kernels = _kernels(database, config, kv_tokens)
+        by_batch = _kv_tokens_by_batch(database, config.limits)
+        kernels = _kernels(database, config, max(by_batch.values(), default=kv_tokens))
     tables = {table: getattr(kernels, name) for name, table in KERNELS.items()}
     layers, stages = config.model.num_layers, config.limits.pipeline_parallel
     if stages > 1:
@@ -60,6 +64,7 @@ def fill(config: VidurProfileConfig) -> Contents:
         "operators": {"points": 0},
         "sources": shares,
         "kv_tokens": kv_tokens,
+        "kv_tokens_by_batch": by_batch,
         "how": "operator times of a public database, summed over the model's layers; nothing of the host is in them",
     }
     lines = [
@@ -71,6 +76,15 @@ def fill(config: VidurProfileConfig) -> Contents:
         "- no attention over unequal contexts: such batches are taken at their mean",
     ]
     return Contents(tables, meta, lines)
+
+
+def _kv_tokens_by_batch(database: OperatorDatabase, limits: EngineLimits) -> dict[str, int]:
+    """Tokens that the KV cache holds, by those of the largest batch, whose activations it leaves room for."""
+    found = {}
+    for size in sizes(max(_TOKENS, limits.max_num_batched_tokens), 256):
+        with suppress(ConfigError):  # the weights leave no room for a batch of that size
+            found[str(size)] = database.kv_tokens(limits.model_copy(update={"max_num_batched_tokens": size}))
+    return found
 
 
 def sizes(high: int, low: int = 1) -> list[int]:

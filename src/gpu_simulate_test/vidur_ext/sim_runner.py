@@ -49,7 +49,7 @@ def vidur_sim(
     """Simulate `workload` and write the run directory, metadata last."""
     register_model(config.model)
     register_device(config.hardware)
-    settings = sim_settings(config, real, profile.meta.get("kv_tokens"))
+    settings = sim_settings(config, real, profile.kv_tokens(real.limits if real else config.limits))
     check_limits(workload, settings)
     check_loop(config)
     predictors = Predictors.from_profile(profile)
