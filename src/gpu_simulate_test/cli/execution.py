@@ -1,6 +1,7 @@
 """A stage done: its typed settings in, and out comes a run directory, or one line and an exit code."""
 
 import errno
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from gpu_simulate_test.errors import AlreadyFinished, ConfigError, MachineError,
 BUG = 1
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RESOLVING = "ConfigError raised while resolving interpolation: "  # what OmegaConf says of an error of ours
+_LAUNCHERS = re.compile(r"hydra/launcher/(joblib|ray|ray_aws|submitit_local|submitit_slurm)\b")
 
 Run = Callable[[Any, HydraRecord], Path]
 
@@ -108,6 +110,11 @@ def one_line(error: BaseException) -> str:
                 break
             lines.append(line.strip().removeprefix(_RESOLVING).replace("full_key: ", "in "))
     told = "; ".join(line for line in lines if line and not line.startswith(("object_type=", "reference_type=")))
+    if launcher := _LAUNCHERS.search(told):
+        return (
+            f"hydra/launcher={launcher[1]} is not installed: it comes with the extra sweep, as in make setup or "
+            "pip install '.[sweep]'"
+        )
     return f"{told.replace(':; ', ': ')}; see --help"
 
 

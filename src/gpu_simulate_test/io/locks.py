@@ -46,7 +46,7 @@ def locked(path: Path, waits: Callable[[], object] | None = None) -> Iterator[No
 
 def _locked(path: Path, *, wait: bool = False) -> int | None:
     """The locked file, open; None where somebody else holds it, or held it and has deleted it since."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         if os.path.samestat(os.fstat(descriptor), os.stat(path)):

@@ -60,10 +60,9 @@ def vidur_sim(
     with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
         began_s = time.perf_counter()
         totals = write_simulation(run.path, workload, loop.run(latency, bar.update), predictors.cover)
-        took_s = time.perf_counter() - began_s
-        alone = not run.record.multirun  # the other processors are for the other jobs of a sweep
+        took_s = 0.0 if run.record.multirun else time.perf_counter() - began_s  # other jobs have the other processors
         folders = [run.path / SAMPLES / str(number) for number in range(config.vidur.samples)]
-        sampled = _samples(folders, workload, loop, latency, noise, took_s * alone, bar.update) if noise else []
+        sampled = _samples(folders, workload, loop, latency, noise, took_s, bar.update) if noise else []
         if real is not None and real.iterations is not None:
             _at_real_speed(run, workload, loop, latency, real, predictors, bar)
     if totals.outside:

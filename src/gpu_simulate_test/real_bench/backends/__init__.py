@@ -12,6 +12,7 @@ from gpu_simulate_test.config.limits import SARATHI_WATERMARK, EngineLimits
 from gpu_simulate_test.config.schema import BackendConfig, EngineStageConfig, HardwareConfig, ModelConfig
 from gpu_simulate_test.engine import Clock, ProfilableEngine
 from gpu_simulate_test.errors import ConfigError, MachineError
+from gpu_simulate_test.real_bench.device import alone_on
 from gpu_simulate_test.real_bench.guard import GuardedEngine
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,12 @@ _INSTALL = {
 
 @contextmanager
 def running_engine(config: EngineStageConfig, clock: Clock) -> Iterator[GuardedEngine]:
-    """The engine that the settings name, under guard, and freed in the end; see `create_engine`."""
-    log.info("starting %s on %s", config.backend.name, config.hardware.name)
-    engine = create_engine(config.backend, config.limits, config.model, config.hardware, clock)
-    with closing(GuardedEngine(engine, clock, config.request_timeout_s)) as guarded:
-        yield guarded
+    """The engine that the settings name, under guard, alone on its device, freed in the end; see `create_engine`."""
+    with alone_on(config.hardware):
+        log.info("starting %s on %s", config.backend.name, config.hardware.name)
+        engine = create_engine(config.backend, config.limits, config.model, config.hardware, clock)
+        with closing(GuardedEngine(engine, clock, config.request_timeout_s)) as guarded:
+            yield guarded
 
 
 def create_engine(
