@@ -123,6 +123,7 @@ def draw_limit(axes: Axes, value: float, name: str) -> None:
         textcoords="offset points",
         va="top" if below else "bottom",
         fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
     )
 
 
