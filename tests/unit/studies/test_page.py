@@ -40,7 +40,7 @@ class Seen(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] not in ("style", "script"):
-            self.text += data
+            self.text += data.replace("\u00a0", " ")
 
 
 def page_of(root: Path, outcomes: list[Outcome], extra: str = "") -> tuple[str, Seen]:
@@ -110,6 +110,13 @@ def test_a_sweep_without_a_load_has_a_row_a_job(tmp_path: Path) -> None:
     _, seen = page_of(tmp_path, [ok(job, f"limits.tensor_parallel={2**job}") for job in range(3)])
     assert "C tensor_parallel=4" in seen.text
     assert "requests sent each second" not in seen.text
+
+
+def test_many_jobs_without_a_load_are_along_the_number_that_takes_most_values(tmp_path: Path) -> None:
+    jobs = [ok(job, f"{SEQS}={job // 2}", f"limits.tensor_parallel={1 + job % 2}") for job in range(60)]
+    text, seen = page_of(tmp_path, jobs)
+    assert "max_num_seqs" in re.findall(r"<text [^>]*>([^<]*)</text>", text)
+    assert "B tensor_parallel=2" in " ".join(seen.text.split())
 
 
 def test_what_no_job_knows_is_neither_drawn_nor_told(tmp_path: Path) -> None:
