@@ -8,6 +8,7 @@ RENAMED = {
     "backend.enable_prefix_caching": "limits.enable_prefix_caching",
     "backend.batching": "limits.max_num_seqs",
     "backend.profile": "profile.folder",
+    "replay": "workload.arrival.kind",
     "parallel.tensor": "limits.tensor_parallel",
     "parallel.pipeline": "limits.pipeline_parallel",
     "parallel.expert": "limits.expert_parallel",

@@ -132,6 +132,11 @@ class WorkloadConfig(Settings):
     trace_end_s: _Seconds | None = Field(default=None, description="the window's end")
     trace_time_scale: _Scale = Field(default=1.0, description="gaps are multiplied by it: 0.5 is twice the rate")
     trace_length_scale: _Scale = Field(default=1.0, description="prompts and outputs are multiplied by it")
+    sessions: bool = Field(
+        default=False,
+        description="trace: all turns of its conversations, each sent when the one before it is answered, after the "
+        "recorded delay or the think time",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> "WorkloadConfig":
@@ -147,6 +152,8 @@ class WorkloadConfig(Settings):
             raise ConfigError(f"workload.trace_end_s={self.trace_end_s} is not after workload.trace_start_s")
         if self.trace_time_scale != 1 and self.arrival.kind != "trace":
             raise ConfigError("workload.trace_time_scale needs workload.arrival.kind=trace: it scales recorded gaps")
+        if self.sessions and self.source != "trace":
+            raise ConfigError("workload.sessions needs workload.source=trace: only a trace has conversations")
         prefix = self.prefix.num_tokens
         if prefix is not None and self.source != "synthetic":
             raise ConfigError("workload.prefix needs workload.source=synthetic: other prompts are as they are")

@@ -76,9 +76,10 @@ def workload_path(config: StageConfig) -> Path:
     del identity["workload_dir"]
     if config.workload.prefix.num_tokens is None:
         del identity["prefix"]
-    if config.workload.arrival.kind != "closed_loop":
+    if config.workload.arrival.kind != "closed_loop" and not config.workload.sessions:
         for key in ("concurrency", "think_time_s", "ramp_s"):
             del identity["arrival"][key]
+        del identity["sessions"]
     for key in ("prompts", "trace"):
         if config.workload.source == key:
             file = identity[key]

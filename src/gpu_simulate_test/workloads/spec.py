@@ -82,8 +82,8 @@ def _requests(config: StageConfig) -> _Requests:
     if workload.source == "trace":
         assert workload.trace is not None  # the config's own check
         if is_conversations(Path(workload.trace)):
-            prompts, decode, left_out = load_conversations(workload, model)
-            return replace(_texts(config, prompts), decode=decode, left_out=left_out)
+            prompts, decode, arrivals, left_out = load_conversations(workload, model)
+            return replace(_texts(config, prompts), decode=decode, arrivals=arrivals, left_out=left_out)
         prefill, decode, arrivals, shared, left_out = load_trace(workload, model.max_position_embeddings)
     else:
         assert workload.num_requests is not None
@@ -160,9 +160,12 @@ def _intervals(arrivals: ArrivalProcess) -> pd.DataFrame:
 
 def _told(config: ArrivalConfig, arrivals: ArrivalProcess) -> str:
     """When requests arrive, for a summary."""
+    more = []
+    if turns := int((arrivals.follows >= 0).sum()):
+        more = [f"{turns} of them turns that follow another"]
     if config.kind != "closed_loop":
-        return f"{config.kind}, over {arrivals.known_ns.max() / 1e9:.3f} s"
-    more = [f"they begin over {config.ramp_s:g} s"] if config.ramp_s else []
+        return "; ".join([f"{config.kind}, over {arrivals.known_ns.max() / 1e9:.3f} s", *more])
+    more += [f"they begin over {config.ramp_s:g} s"] if config.ramp_s else []
     more += [f"each thinks for {config.think_time_s:g} s"] if config.think_time_s else []
     return "; ".join([f"closed_loop, {config.concurrency} users", *more])
 

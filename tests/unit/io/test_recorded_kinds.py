@@ -245,7 +245,7 @@ def test_half_a_surrogate_pair_in_a_prompt_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "talks.json"
     turns = [{"from": "human", "value": "half \ud83d"}, {"from": "gpt", "value": "\udc00 other"}]
     path.write_text(json.dumps([{"conversations": turns}]))
-    assert list(read_conversations(path)) == [("half \ufffd", "\ufffd other")]
+    assert list(read_conversations(path)) == [[("half \ufffd", "\ufffd other")]]
 
 
 # 4. What was not measured is unknown.
@@ -313,17 +313,17 @@ def test_a_run_in_which_all_failed_says_so_with_the_first_error(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("roles", "expected"),
     [
-        (("system", "human", "gpt"), ("1", "2")),
-        (("gpt", "human", "gpt", "human"), ("1", "2")),
-        (("user", "assistant"), ("0", "1")),
-        (("human", "human", "gpt"), ("0", "2")),
-        (("gpt", "human"), None),
-        (("system", "gpt"), None),
-        ((), None),
+        (("system", "human", "gpt"), [("1", "2")]),
+        (("gpt", "human", "gpt", "human"), [("1", "2")]),
+        (("user", "assistant", "user", "assistant"), [("0", "1"), ("2", "3")]),
+        (("human", "human", "gpt", "gpt", "human", "gpt"), [("0", "2"), ("4", "5")]),
+        (("gpt", "human"), []),
+        (("system", "gpt"), []),
+        ((), []),
     ],
 )
-def test_the_prompt_is_the_first_human_turn_and_the_answer_what_follows(
-    tmp_path: Path, roles: tuple[str, ...], expected: tuple[str, str] | None
+def test_a_human_turn_asks_and_what_follows_answers(
+    tmp_path: Path, roles: tuple[str, ...], expected: list[tuple[str, str]]
 ) -> None:
     path = tmp_path / "talks.json"
     path.write_text(json.dumps([{"conversations": [{"from": role, "value": str(n)} for n, role in enumerate(roles)]}]))

@@ -221,13 +221,13 @@ def test_conversations_are_read_right_or_refused(
     turns = [[{"from": "human", "value": asked}, {"from": "gpt", "value": made}] for asked, made in pairs]
     content = json.dumps([{"id": "a", "conversations": one} for one in turns]).encode()
 
-    def read_talks(content: bytes) -> list[tuple[str, str] | None]:
+    def read_talks(content: bytes) -> list[list[tuple[str, str]]]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "some file"
             path.write_bytes(content)
             return list(read_conversations(path))
 
-    assert read_talks(content) == pairs
+    assert read_talks(content) == [[one] for one in pairs]
     with pytest.raises(ArtifactError, match="some file"):
         read_talks(content[: 1 + int(share * (len(content) - 1))])
     try:
@@ -235,4 +235,4 @@ def test_conversations_are_read_right_or_refused(
     except ArtifactError as error:
         assert "some file" in str(error) and str(error).isprintable()
     else:
-        assert sum(one != two for one, two in zip(found, pairs, strict=True)) <= 1
+        assert sum(one != two for one, two in zip(found, [[one] for one in pairs], strict=True)) <= 1

@@ -140,9 +140,9 @@ def stage(command: ModuleType, *settings: str) -> Path:
     return path
 
 
-def run_all(root: Path, requests: Path, profile: Path) -> tuple[Path, Path]:
+def run_all(root: Path, requests: Path, profile: Path, *more: str) -> tuple[Path, Path]:
     """Every stage up to the comparison; the real and the simulated run."""
-    common = overrides(root, requests)
+    common = overrides(root, requests, *more)
     stage(workload_spec, *common)
     real = stage(real_bench, *common)
     stage(vidur_profile, *common, f"profile.folder={profile}")
@@ -160,6 +160,20 @@ def test_a_recorded_run_is_compared_in_all_that_was_recorded(tmp_path: Path) -> 
     assert table.loc[("e2e", "p50"), "real_ns"] == 50_000_000
     assert np.isnan(table.loc[("tbt", "p50"), "real_ns"])
     assert np.isfinite(table.loc[("tpot", "mean"), "relative_error"])
+
+
+def test_a_recorded_closed_loop_is_replayed_as_it_was_or_made_anew(tmp_path: Path) -> None:
+    requests, profile = write_requests(tmp_path / "requests.jsonl"), write_profile(tmp_path / "profile")
+    anew = "workload.arrival.kind=closed_loop", "workload.arrival.concurrency=1"
+    for folder, more in (("as it was", ()), ("anew", anew)):
+        real, sim = (
+            load_run(one, kind)
+            for one, kind in zip(run_all(tmp_path / folder, requests, profile, *more), ("real", "vidur"), strict=True)
+        )
+        sent, ended = sim.requests["arrival_time_ns"].tolist(), sim.requests["completion_time_ns"].tolist()
+        assert real.requests["arrival_time_ns"].tolist() == [0, 250_000_000, 500_000_000]
+        assert sent == ([0, *ended[:2]] if more else real.requests["arrival_time_ns"].tolist())
+        assert compare(real, sim).figure("e2e", "p50", "real_ns") == 50_000_000
 
 
 def test_a_record_of_other_requests_than_the_workload_is_refused(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_conversations_are_read_whatever_the_size_of_a_block(talks: list[tuple[s
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "_BLOCK", block)
         path = lines(Path(folder) / "talks.json", json.dumps([talk(*pair) for pair in talks]))
-        assert list(read_conversations(path)) == talks
+        assert list(read_conversations(path)) == [[one] for one in talks]
 
 
 @pytest.mark.parametrize("content", ["[", '[{"conversations": [', '[{"id": 3}]', "[7]", '[{"conversations": "x"}]'])

@@ -29,13 +29,13 @@ def is_conversations(path: Path) -> bool:
     return isinstance(first, dict) and isinstance(first.get("conversations"), list)
 
 
-def read_conversations(path: Path) -> Iterator[tuple[str, str] | None]:
-    """First human turn and the answer to it of each conversation, one at a time: such files are large.
+def read_conversations(path: Path) -> Iterator[list[tuple[str, str]]]:
+    """Human turns and the answers to them of each conversation, one at a time: such files are large.
 
     Yields
     ------
-    tuple of (str, str), or None
-        None for a conversation without both.
+    list of (str, str)
+        Empty for a conversation without both.
 
     Raises
     ------
@@ -48,12 +48,13 @@ def read_conversations(path: Path) -> Iterator[tuple[str, str] | None]:
                 turns = item.get("conversations") if isinstance(item, dict) else None
                 if not isinstance(turns, list):
                     raise Malformed(f"number {number}: it has no list of conversations")
-                yield _exchange([turn for turn in turns if isinstance(turn, dict)])
+                yield _exchanges([turn for turn in turns if isinstance(turn, dict)])
     except Malformed as error:
         raise ArtifactError(f"malformed conversations: {path}: {error}") from error
 
 
-def _exchange(turns: list[dict[str, Any]]) -> tuple[str, str] | None:
+def _exchanges(turns: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
     asked = None
     for turn in turns:
         text = turn.get("value")
@@ -62,5 +63,6 @@ def _exchange(turns: list[dict[str, Any]]) -> tuple[str, str] | None:
         if asked is None and turn.get("from") in _ASKING:
             asked = plain(text)
         elif asked is not None and turn.get("from") in _ANSWERING:
-            return asked, plain(text)
-    return None
+            found.append((asked, plain(text)))
+            asked = None
+    return found

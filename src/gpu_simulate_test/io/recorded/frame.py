@@ -14,6 +14,8 @@ their unit at the end, ``_s``, ``_ms``, ``_us`` or ``_ns``:
     See `gpu_simulate_test.io.recorded.text.failure`.
 ``status``
     A text, ``ok`` unless the request failed.
+``session``, ``delay``
+    The conversation that it is a turn of, anything; the time since the answer before it.
 ``prompt_id``, ``hash_ids``
     What prompts have in common; see `gpu_simulate_test.io.recorded.blocks`.
 """
@@ -73,12 +75,23 @@ def finished(rows: Rows) -> pd.DataFrame:
         rows.refuse(missing & ~failed, name, "is missing")
     frame = pd.DataFrame({LENGTHS[0]: prefill, LENGTHS[1]: decode})
     frame = frame.assign(error_type=pd.Series(types, dtype=object), error_msg=pd.Series(messages, dtype=object))
-    frame = frame.assign(**blocks(rows, prefill))
+    frame = frame.assign(**blocks(rows, prefill), **_turns(rows))
     if POINTS[0] not in names and not served:
         return frame
     start = _add_arrivals(frame, rows, names, served=served)
     _add_times(frame, rows, names, start, failed)
     return frame.sort_values(TIMES[0], kind="stable", ignore_index=True) if TIMES[0] in frame else frame
+
+
+def _turns(rows: Rows) -> dict[str, Any]:
+    """Columns of conversations; none where they are not recorded."""
+    if "session" not in rows.table:
+        return {}
+    names = enumerate(rows.table["session"])
+    columns: dict[str, Any] = {"session": [str(one) if one not in (None, "") else f"alone-{row}" for row, one in names]}
+    if delay := next((name for name in rows.table if quantity(name)[0] == "delay"), None):
+        columns["delay_ns"] = pd.arrays.IntegerArray(*rows.durations(delay))
+    return columns
 
 
 def _names(rows: Rows) -> dict[str, str]:

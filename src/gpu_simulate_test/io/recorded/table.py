@@ -27,8 +27,8 @@ _KNOWN = {
     },
     "Vidur's trace": {"arrival_time_s": "arrived_at"} | {name: name for name in LENGTHS},
 }
-_TEXTS = {"error_msg": "error", "error_type": "error_type", "status": "status", "prompt_id": "prompt_id"}
-_TIMED = tuple(f"{name}_{unit}" for name in (*POINTS, *DURATIONS) for unit in UNITS)
+_TEXTS = {name: name for name in ("error_type", "status", "prompt_id", "session")} | {"error_msg": "error"}
+_TIMED = tuple(f"{name}_{unit}" for name in (*POINTS, *DURATIONS, "delay") for unit in UNITS)
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
@@ -42,7 +42,7 @@ def check_columns(columns: Mapping[str, str]) -> None:
     if unknown := [name for name in columns if name not in (*LENGTHS, "arrival_time", *_TEXTS, *_TIMED)]:
         raise ConfigError(
             f"workload.trace_columns: not known: {', '.join(unknown)}; choose of {', '.join((*LENGTHS, *_TEXTS))}, "
-            f"{', '.join((*POINTS, *DURATIONS))}, the times with a unit: _{', _'.join(UNITS)}"
+            f"{', '.join((*POINTS, *DURATIONS))}, delay, the times with a unit: _{', _'.join(UNITS)}"
         )
     if [name for name in LENGTHS if name not in columns]:
         raise ConfigError(f"workload.trace_columns needs {', '.join(LENGTHS)}")
