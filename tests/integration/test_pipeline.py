@@ -5,12 +5,16 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from gpu_simulate_test.analysis.load_metrics import load_run, load_simulation
+from gpu_simulate_test.analysis.run_figures import figures_of, run_figures
+from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.io.tables import (
     ITERATION_METRICS,
     REAL_ITERATIONS,
@@ -174,6 +178,17 @@ def test_simulations_with_noise_say_how_sure_each_figure_is(sim: Path, compariso
     table = pd.read_csv(comparison / "percentiles.csv")
     assert (table["sim_low_ns"] <= table["sim_ns"] * 1.0000001).all()
     assert (table["sim_ns"] <= table["sim_high_ns"] * 1.0000001).all()
+
+
+def test_a_simulated_run_has_a_page_of_its_own_and_figures_without_its_tokens(sim: Path) -> None:
+    page = (sim / "report.html").read_text(encoding="utf-8")
+    assert len(page) < 100_000
+    assert "The slowest requests" in page and "95 % of it" in page
+    whole = run_figures(load_run(sim, "vidur"), SloConfig(ttft_ms=50), None, 1)
+    assert figures_of(sim, "vidur", SloConfig(ttft_ms=50), None) == pytest.approx(whole, nan_ok=True)
+    without_noise = replace(load_run(sim, "vidur"), samples=[])
+    of_quantiles = run_figures(load_simulation(sim, without_noise.meta), SloConfig(), None, 1)
+    assert of_quantiles == pytest.approx(run_figures(without_noise, SloConfig(), None, 1), nan_ok=True)
 
 
 def test_the_profile_has_vidurs_columns(profile: Path) -> None:

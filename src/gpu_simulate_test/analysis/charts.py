@@ -14,8 +14,9 @@ from gpu_simulate_test.analysis.drawing import COLOURS, GRID, INK
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import NS_PER_MS, ms
 from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats
+from gpu_simulate_test.analysis.terms import TITLES
 from gpu_simulate_test.analysis.trace import phases
-from gpu_simulate_test.analysis.wording import TITLES, cdf, cdf_limits, taken_over
+from gpu_simulate_test.analysis.wording import cdf, cdf_limits, taken_over
 
 # Above this many points a browser draws faster with WebGL than with SVG.
 _SVG_LIMIT = 5000

@@ -11,8 +11,9 @@ from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import between, count, decimals, ms, number, percent
 from gpu_simulate_test.analysis.samples import METRICS
 from gpu_simulate_test.analysis.slo import written, written_throughput
+from gpu_simulate_test.analysis.terms import NAMES, TITLES
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
-from gpu_simulate_test.analysis.wording import NAMES, TITLES, headline, how_to_read, taken_over, verdict_line
+from gpu_simulate_test.analysis.wording import headline, how_to_read, taken_over, verdict_line
 
 
 def report_context(assessment: Assessment, real: Run, sim: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ interpolation); no rows where no request made two tokens. The mean TBT follows f
 only where it has no such table.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ from gpu_simulate_test.io.tables import (
 
 STAGE_OF_TYPE = {"real": "real-bench", "vidur": "vidur-sim"}
 NUM_QUANTILES = 1001
+_OF_ITERATIONS = (
+    "start_time_ns",
+    "end_time_ns",
+    "num_prefill_tokens",
+    "num_prefill_seqs",
+    "num_decode_seqs",
+    "kv_tokens_prefill",
+    "kv_tokens_decode",
+    "in_profile",
+)
 _HELD_TOKENS = 1_000_000  # of a repeat; reading that many again takes a tenth of a second
 _FIGURE_OF_COLUMN = {
     "submit_time_ns": "dispatch lag",
@@ -139,14 +150,45 @@ def load_run(path: Path, run_type: str) -> Run:
         iterations = read_table(path, ITERATION_METRICS)
     else:
         missing.append(f"iteration records (no {ITERATION_METRICS.filename})")
-    samples = [_load_sample(Check(folder, advice), meta) for folder in sorted((path / SAMPLES).glob("*"))]
-    return Run(path, meta, requests, tokens, iterations, missing, samples)
+    return Run(path, meta, requests, tokens, iterations, missing, list(load_samples(path, meta)))
 
 
-def _load_sample(check: Check, meta: dict[str, Any]) -> Run:
-    """A simulation with noise, with its tokens or their quantiles."""
-    if find_table(check.path, TBT_QUANTILES) is None:
-        return Run(check.path, meta, *_load_tables(check)[:2], None, [])
+def load_samples(path: Path, meta: dict[str, Any]) -> Iterator[Run]:
+    """The simulations with noise of a simulated run, one after another, with their tokens or quantiles of these."""
+    for folder in sorted((path / SAMPLES).glob("*")):
+        check = Check(folder, f"run {_stage('vidur')} again")
+        if find_table(folder, TBT_QUANTILES):
+            yield _without_tokens(check, meta)
+        else:
+            yield Run(folder, meta, *_load_tables(check)[:2], None, [])
+
+
+def load_simulation(path: Path, meta: dict[str, Any]) -> Run:
+    """A simulated run without its tokens, of which there may be very many, and without those with noise.
+
+    Parameters
+    ----------
+    path : Path
+        The run directory; its metadata file may not be written yet.
+    meta : dict
+        What will be in it.
+
+    Returns
+    -------
+    Run
+        Of the iterations it holds what they were made of, and when.
+
+    Raises
+    ------
+    ArtifactError
+        As of `load_run`.
+    """
+    run = _without_tokens(Check(path, f"run {_stage('vidur')} again"), meta)
+    return replace(run, iterations=read_table(path, ITERATION_METRICS, _OF_ITERATIONS))
+
+
+def _without_tokens(check: Check, meta: dict[str, Any]) -> Run:
+    """A simulation with the quantiles of its times between tokens in place of its tokens."""
     requests, _ = _read_requests(check)
     requests = requests[~is_warmup(requests)].reset_index(drop=True)
     check_presence(check, requests, is_ok(requests))

@@ -10,8 +10,9 @@ from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.drawing import COLOURS, Picture
 from gpu_simulate_test.analysis.numbers import NS_PER_MS, decimals, ms, percent
 from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats
+from gpu_simulate_test.analysis.terms import NAMES, TITLES
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
-from gpu_simulate_test.analysis.wording import NAMES, TITLES, cdf, cdf_limits, taken_over
+from gpu_simulate_test.analysis.wording import cdf, cdf_limits, taken_over
 from gpu_simulate_test.io.files import write_atomic
 
 

@@ -13,9 +13,10 @@ from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.context import latency_table, report_context
 from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.templates import environment
+from gpu_simulate_test.analysis.terms import NAMES
 from gpu_simulate_test.analysis.trace import trace_json
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
-from gpu_simulate_test.analysis.wording import NAMES, headline, verdict_line
+from gpu_simulate_test.analysis.wording import headline, verdict_line
 from gpu_simulate_test.io.comparison_tables import ATTRIBUTION, GATES, PER_REQUEST, PERCENTILES, SLO, THROUGHPUT
 from gpu_simulate_test.io.run_dir import RunDir
 

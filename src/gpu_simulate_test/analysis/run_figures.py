@@ -1,15 +1,18 @@
 """Figures of one run, real or simulated, by the names that tables of many runs have as columns."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.findings import look_up
-from gpu_simulate_test.analysis.load_metrics import Run, load_run
+from gpu_simulate_test.analysis.load_metrics import Run, load_run, load_samples, load_simulation
 from gpu_simulate_test.analysis.samples import STATISTICS, Measured, ints, measure
 from gpu_simulate_test.analysis.slo import duration_s, levels, objectives, throughput_of
 from gpu_simulate_test.config.schema import EngineLimits, SloConfig
+from gpu_simulate_test.io.run_dir import read_run_meta
+from gpu_simulate_test.io.tables import TBT_QUANTILES, find_table
 
 LATENCIES = ("ttft", "tpot", "tbt", "e2e")
 RANGED = ("slo_attainment", "ttft_p99_ms", "tpot_p50_ms", "e2e_p50_ms")
@@ -42,27 +45,13 @@ def run_figures(run: Run, slo: SloConfig, price_per_hour: float | None, num_gpus
         not known is NaN.
     """
     limits = objectives(slo)
-    per_sample = [_figures(one, limits, price_per_hour, num_gpus) for one in run.samples or [run]]
-    names = list(per_sample[0])
-    values = np.array([[one[name] for name in names] for one in per_sample])
-    found = {
-        "num_requests": float(len(run.requests)),
-        "num_failed": float((~is_ok(run.requests)).sum()),
-        **dict(zip(names, values.mean(axis=0).tolist(), strict=True)),
-    }
-    if run.closed_loop:
-        found["request_rate_per_s"] = found["requests_per_s"]
-    if len(values) > 1:
-        for name in RANGED:
-            low, high = np.quantile(values[:, names.index(name)], [0.025, 0.975])
-            found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    return found
+    return _summed(run, [figures(one, limits, price_per_hour, num_gpus) for one in run.samples or [run]])
 
 
 def figures_of(
     path: Path, run_type: str, slo: SloConfig, price_per_hour: float | None, num_gpus: int | None = None
 ) -> dict[str, float]:
-    """`run_figures` of a finished run directory.
+    """`run_figures` of a finished run directory, the tokens of a simulated run left unread where they can be.
 
     Parameters
     ----------
@@ -75,8 +64,30 @@ def figures_of(
     ArtifactError
         As of `gpu_simulate_test.analysis.load_metrics.load_run`.
     """
-    run = load_run(path, run_type)
-    return run_figures(run, slo, price_per_hour, num_gpus_of(run) if num_gpus is None else num_gpus)
+    meta, limits = read_run_meta(path), objectives(slo)
+    if run_type != "vidur" or meta.get("run_type") != run_type or find_table(path, TBT_QUANTILES) is None:
+        run = load_run(path, run_type)
+        return run_figures(run, slo, price_per_hour, num_gpus_of(run) if num_gpus is None else num_gpus)
+    run = load_simulation(path, meta)
+    gpus = num_gpus_of(run) if num_gpus is None else num_gpus
+    rows = [figures(one, limits, price_per_hour, gpus) for one in load_samples(path, meta)]
+    return _summed(run, rows or [figures(run, limits, price_per_hour, gpus)])
+
+
+def _summed(run: Run, rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Figures of a run from those of its simulations with noise, or its own."""
+    names = list(rows[0])
+    values = np.array([[one[name] for name in names] for one in rows])
+    found = {
+        "num_requests": float(len(run.requests)),
+        "num_failed": float((~is_ok(run.requests)).sum()),
+        **dict(zip(names, values.mean(axis=0).tolist(), strict=True)),
+    }
+    if len(values) > 1:
+        for name in RANGED:
+            low, high = np.quantile(values[:, names.index(name)], [0.025, 0.975])
+            found |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return found
 
 
 def num_gpus_of(run: Run) -> int:
@@ -88,7 +99,8 @@ def num_gpus_of(run: Run) -> int:
     return EngineLimits.model_construct(**limits).num_devices if limits else 1
 
 
-def _figures(run: Run, limits: dict[str, float], price_per_hour: float | None, num_gpus: int) -> dict[str, float]:
+def figures(run: Run, limits: dict[str, float], price_per_hour: float | None, num_gpus: int) -> dict[str, float]:
+    """What `run_figures` takes the mean of, of one simulation or real run; `limits` are its `objectives`."""
     rows = run.requests[is_ok(run.requests)].reset_index(drop=True)
     num_tokens = ints(rows["num_decode_tokens_actual"])
     took_s, arrival = duration_s(run), ints(run.requests["arrival_time_ns"])
@@ -97,7 +109,9 @@ def _figures(run: Run, limits: dict[str, float], price_per_hour: float | None, n
     attainment, goodput = levels(run, limits)[-2:].tolist() if limits else (_NAN, _NAN)
     return {
         "duration_s": took_s,
-        "request_rate_per_s": _ratio(len(arrival) - 1, float(arrival.max() - arrival.min()) / 1e9),
+        "request_rate_per_s": requests_per_s
+        if run.closed_loop
+        else _ratio(len(arrival) - 1, float(arrival.max() - arrival.min()) / 1e9),
         "requests_per_s": requests_per_s,
         "output_tokens_per_s": tokens_per_s,
         "output_tokens_per_s_per_gpu": tokens_per_s / num_gpus,

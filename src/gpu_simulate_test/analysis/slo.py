@@ -142,8 +142,8 @@ def written(levels: pd.DataFrame) -> list[dict[str, Any]]:
         if together and len(levels) == 4:
             break
         if share:
-            title = _NAMES[row["objective"]] + ("" if together else f" at most {short(row['limit_ms'])} ms")
-            groups.append({"title": title, "rows": []})
+            limit = None if together else row["limit_ms"]
+            groups.append({"title": title_of(row["objective"], limit), "rows": []})
         low, high = (_figure(row[key], share) for key in ("sim_low", "sim_high"))
         groups[-1]["rows"].append(
             {
@@ -157,6 +157,11 @@ def written(levels: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return groups
+
+
+def title_of(objective: str, limit_ms: float | None) -> str:
+    """An objective in words, as ``TTFT at most 20 ms``; all of them have no limit."""
+    return _NAMES[objective] + ("" if limit_ms is None else f" at most {short(limit_ms)} ms")
 
 
 def _figure(value: float, share: bool) -> str:

@@ -10,6 +10,7 @@ from gpu_simulate_test.analysis.calibration import Calibration
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, number, percent
 from gpu_simulate_test.analysis.samples import Floats
+from gpu_simulate_test.analysis.terms import DEFINITIONS, NAMES, counted
 from gpu_simulate_test.analysis.verdict import (
     IN_SAMPLE,
     MAX_FLOOR,
@@ -21,26 +22,11 @@ from gpu_simulate_test.analysis.verdict import (
     WITHIN_TOLERANCE,
 )
 
-NAMES = {"ttft": "TTFT", "tbt": "TBT", "tpot": "TPOT", "e2e": "E2E", "e2e_per_token": "E2E / token"}
-TITLES = {
-    "ttft": "Time to first token (TTFT)",
-    "tbt": "Time between tokens (TBT)",
-    "tpot": "Time per output token (TPOT)",
-    "e2e": "End-to-end latency (E2E)",
-    "e2e_per_token": "E2E per output token",
-}
 _MAX_CORNERS = 2000
 _LIMITS = (
     "An error is simulated - real; a relative error divides by real. Percentiles interpolate linearly.",
-    "TTFT and E2E count from the scheduled arrival, so the time a request waits in a queue is part of them.",
-    "TBT is the time between neighbouring tokens of a request; the first token has none. "
-    "TPOT = (completion - first token) / (tokens - 1). E2E / token = E2E / tokens.",
+    *DEFINITIONS,
 )
-
-
-def counted(metric: str, n: int) -> str:
-    """Say what a metric was taken over, as ``60 requests`` or ``2,304 token gaps``."""
-    return count(n, "token gap" if metric == "tbt" else "request")
 
 
 def taken_over(comparison: Comparison, metric: str) -> str:

@@ -1,5 +1,6 @@
 """``vidur-sim``: simulate the workload with Vidur and our predictor."""
 
+import sys
 from pathlib import Path
 
 from gpu_simulate_test.cli.app import stage_main
@@ -10,6 +11,7 @@ from gpu_simulate_test.config.schema import HydraRecord, VidurSimConfig
 
 def run(config: VidurSimConfig, record: HydraRecord) -> Path:
     """Simulate the workload that the settings name."""
+    from gpu_simulate_test.analysis.run_report import PAGE, write_run_report
     from gpu_simulate_test.io.run_dir import open_run_dir
     from gpu_simulate_test.io.workload import load_workload, workload_path
     from gpu_simulate_test.simulator.real_run import load_real_run
@@ -39,7 +41,11 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         identity["calibration"] = profile.calibration
     path = Path(config.output.root) / "vidur_runs" / stable_id("vidur", identity)
     with open_run_dir(path, config, record) as target:
-        vidur_sim(config, workload, profile, real, target)
+        fields = vidur_sim(config, workload, profile, real, target)
+        known = {"run_id": target.name, "model": config.model.id, "params": config.model_dump()} | fields
+        write_run_report(target, known, config.slo, config.hardware.price_per_hour)
+        target.finish(run_type="vidur", **fields)
+    print(f"report: {(path / PAGE).absolute()}", file=sys.stderr)
     return path
 
 

@@ -159,8 +159,8 @@ ITERATION_METRICS = Table(
 SAMPLES = "samples"
 TBT_QUANTILES = Table(
     "tbt_quantiles",
-    "Of a simulation with noise, in place of its tokens: the quantiles of its times between tokens, 1,001 evenly "
-    "spaced levels.",
+    "Of a simulation, and of each with noise in place of its tokens: the quantiles of its times between tokens, 1,001 "
+    "evenly spaced levels.",
     "vidur-sim",
     pa.schema(
         [

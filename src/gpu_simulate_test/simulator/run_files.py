@@ -23,7 +23,7 @@ from gpu_simulate_test.run_tables import (
     token_tables,
 )
 from gpu_simulate_test.simulator.real_run import Cover
-from gpu_simulate_test.spans import Floats
+from gpu_simulate_test.spans import Floats, Gaps
 from gpu_simulate_test.timeline import Timeline
 
 BACKEND = "vidur"  # what simulated runs have been called since the first
@@ -50,7 +50,7 @@ class Totals:
 
 
 def write_simulation(folder: Path, workload: Workload, line: Timeline, cover: Cover) -> Totals:
-    """Write the three tables of a simulation; tokens and iterations leave as they are made."""
+    """Write the tables of a simulation; tokens and iterations leave as they are made."""
     requests = request_table(workload, line, BACKEND)
     write_table(folder, REQUEST_METRICS, requests)
     num_tokens = int(requests["num_decode_tokens_actual"].sum())
@@ -58,14 +58,15 @@ def write_simulation(folder: Path, workload: Workload, line: Timeline, cover: Co
     outside: list[int] = []
     iterations = _predicted(line, cover, outside)
     write_table(folder, ITERATION_METRICS, iterations, num_rows=line.num_iterations)
-    took = int((line.end_ns - line.start_ns).sum())
+    took, gaps = int((line.end_ns - line.start_ns).sum()), token_gaps(line)
+    _write_quantiles(folder, gaps)
     return Totals(
         num_tokens,
         line.num_iterations,
         int(requests["num_preemptions"].sum()),
         int(requests["num_cached_tokens"].sum()),
         sum(outside) / took,
-        latency_percentiles(requests, token_gaps(line)),
+        latency_percentiles(requests, gaps),
     )
 
 
@@ -80,7 +81,11 @@ def write_sample(folder: Path, workload: Workload, line: Timeline) -> Floats:
     """Write what a comparison needs of a simulation with noise; its `latency_percentiles`."""
     requests, gaps = request_table(workload, line, BACKEND), token_gaps(line)
     write_table(folder, REQUEST_METRICS, requests)
+    _write_quantiles(folder, gaps)
+    return latency_percentiles(requests, gaps)
+
+
+def _write_quantiles(folder: Path, gaps: Gaps) -> None:
     level = np.linspace(0, 1, 1001).round(3) if len(gaps.values) else np.empty(0)
     quantiles = pd.DataFrame({"level": level, "token_latency_ns": gaps.quantiles(level)})
     write_table(folder, TBT_QUANTILES, quantiles)
-    return latency_percentiles(requests, gaps)

@@ -45,8 +45,8 @@ def vidur_sim(
     profile: Profile,
     real: RealRun | None,
     run: OpenRunDir,
-) -> None:
-    """Simulate `workload` and write the run directory, metadata last."""
+) -> dict[str, Any]:
+    """Simulate `workload` and write the run directory but for its metadata, which are returned."""
     register_model(config.model)
     register_device(config.hardware)
     settings = sim_settings(config, real, profile.kv_tokens(real.limits if real else config.limits))
@@ -82,22 +82,21 @@ def vidur_sim(
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
     lines.append("- deterministic: the same profile and workload give the same tables")
     run.write_text("summary.md", "\n".join(lines) + "\n")
-    run.finish(
-        run_type="vidur",
+    return {
         **workload.record(),
-        profiling_root=str(Path(config.vidur.profiling.root).absolute()),
-        profile_mismatch=mismatch,
-        profile_held_out=profile.meta.get("held_out"),
-        profile_sources=profile.meta.get("sources"),
-        profile_source=profile.meta.get("source"),
-        real_run_dir=str(real.path.absolute()) if real else None,
-        settings=settings.record(),
-        predictor=config.vidur.predictor.name,
-        calibration=profile.calibration if config.vidur.predictor.name == "calibrated" else None,
-        loop={"name": loop.name, "checked": loop.checked, "difference": loop.difference},
-        reference_ns=profile.meta.get("reference_ns"),
-        machine_speed=speed,
-    )
+        "profiling_root": str(Path(config.vidur.profiling.root).absolute()),
+        "profile_mismatch": mismatch,
+        "profile_held_out": profile.meta.get("held_out"),
+        "profile_sources": profile.meta.get("sources"),
+        "profile_source": profile.meta.get("source"),
+        "real_run_dir": str(real.path.absolute()) if real else None,
+        "settings": settings.record(),
+        "predictor": config.vidur.predictor.name,
+        "calibration": profile.calibration if config.vidur.predictor.name == "calibrated" else None,
+        "loop": {"name": loop.name, "checked": loop.checked, "difference": loop.difference},
+        "reference_ns": profile.meta.get("reference_ns"),
+        "machine_speed": speed,
+    }
 
 
 def make_loop(
