@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from gpu_simulate_test.analysis.drawing import COLOURS, GRID, INK
+from gpu_simulate_test.analysis.numbers import significant
 from gpu_simulate_test.analysis.samples import Floats
 
 _WIDTH, _HEIGHT = 400, 246
@@ -71,7 +72,7 @@ def line_chart(
     parts += [f'<path d="{_steps(x, y(one.values))}" {_LINES[i]}/>' for i, one in enumerate(lines)]
     if limit and marked:
         at = float(y(np.array(limit[1])))
-        parts.append(f'<path d="M{_LEFT} {at:.1f}H{_RIGHT}" stroke="{INK}" stroke-dasharray="2 3"/>')
+        parts.append(f'<path d="M{_LEFT} {_at(at)}H{_RIGHT}" stroke="{INK}" stroke-dasharray="2 3"/>')
         parts.append(_text(_RIGHT, at - 4, limit[0], "end"))
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
     return Markup(svg + "".join([*parts, *_legend(lines)]) + "</svg>")  # numbers, and texts that were escaped
@@ -99,14 +100,16 @@ def _across(ticks: Sequence[float]) -> list[str]:
     parts = []
     for number, tick in enumerate(ticks):
         at = _BOTTOM - tick / ticks[-1] * (_BOTTOM - _TOP)
-        parts.append(f'<path d="M{_LEFT} {at:.1f}H{_RIGHT}" stroke="{GRID if number else INK}"/>')
-        parts.append(_text(_LEFT - 6, at + 4, f"{tick:,.10g}", "end"))
+        parts.append(f'<path d="M{_LEFT} {_at(at)}H{_RIGHT}" stroke="{GRID if number else INK}"/>')
+        parts.append(_text(_LEFT - 6, at + 4, significant(tick), "end"))
     return parts
 
 
 def _along(longest: float) -> list[str]:
     ticks = [tick for tick in _ticks(longest) if tick <= longest]
-    return [_text(_LEFT + tick / longest * (_RIGHT - _LEFT), _BOTTOM + 16, f"{tick:,.10g}", "middle") for tick in ticks]
+    return [
+        _text(_LEFT + tick / longest * (_RIGHT - _LEFT), _BOTTOM + 16, significant(tick), "middle") for tick in ticks
+    ]
 
 
 def _legend(lines: Sequence[Line]) -> list[str]:
@@ -114,17 +117,22 @@ def _legend(lines: Sequence[Line]) -> list[str]:
     parts, at = [], 8.0
     for number, line in enumerate(lines):
         if line.name:
-            parts.append(f'<path d="M{at:.0f} 34h22" {_LINES[number]}/>')
+            parts.append(f'<path d="M{_at(at)} 34h22" {_LINES[number]}/>')
             parts.append(_text(at + 27, 38, line.name, "start"))
             at += 44 + 6.3 * len(line.name)
     if any(line.peak is not None for line in lines):
-        parts.append(f'<path d="M{at:.0f} 29h22v10h-22z" fill="{_PEAK}"/>')
+        parts.append(f'<path d="M{_at(at)} 29h22v10h-22z" fill="{_PEAK}"/>')
         parts.append(_text(at + 27, 38, "up to the most", "start"))
     return parts
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text x="{_at(x)}" y="{_at(y)}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _at(place: float) -> str:
+    """A coordinate, to a tenth of a pixel."""
+    return str(round(float(place), 1))
 
 
 def _steps(x: Floats, y: Floats) -> str:
@@ -132,8 +140,8 @@ def _steps(x: Floats, y: Floats) -> str:
     path, broken = "", True
     for left, right, level in zip(x[:-1], x[1:], y, strict=True):
         if not np.isnan(level):
-            path += f"M{left:.1f} {level:.1f}" if broken else f"V{level:.1f}"
-            path += f"H{right:.1f}"
+            path += f"M{_at(left)} {_at(level)}" if broken else f"V{_at(level)}"
+            path += f"H{_at(right)}"
         broken = bool(np.isnan(level))
     return path
 
@@ -141,7 +149,7 @@ def _steps(x: Floats, y: Floats) -> str:
 def _area(x: Floats, low: Floats, high: Floats) -> str:
     """Rectangles, one a part, from the line up to its peak."""
     return "".join(
-        f"M{left:.1f} {bottom:.1f}V{top:.1f}H{right:.1f}V{bottom:.1f}Z"
+        f"M{_at(left)} {_at(bottom)}V{_at(top)}H{_at(right)}V{_at(bottom)}Z"
         for left, right, bottom, top in zip(x[:-1], x[1:], low, high, strict=True)
         if not np.isnan(bottom)
     )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from gpu_simulate_test.analysis.checks import is_ok
 from gpu_simulate_test.analysis.line_chart import Line, line_chart
 from gpu_simulate_test.analysis.load_metrics import Run, load_samples, load_simulation
-from gpu_simulate_test.analysis.numbers import NS_PER_MS, between, count, decimals, ms, number, percent
+from gpu_simulate_test.analysis.numbers import NS_PER_MS, between, count, decimals, ms, number, percent, significant
 from gpu_simulate_test.analysis.over_time import Course, Level, course
 from gpu_simulate_test.analysis.run_figures import LATENCIES, figures, num_gpus_of
 from gpu_simulate_test.analysis.run_words import doubts, hardware, how_to_read, limits_of, simulated
@@ -79,7 +79,7 @@ def _headline(run: Run, table: pd.DataFrame, met: list[dict[str, str]]) -> str:
     sentence = (
         f"{run.meta.get('model') or 'The model'} on {hardware(run)}, simulated: of {requests}"
         f"{sent and f' at {sent} a second'}, the median takes {median} (P99 {tail}) and has its first token after "
-        f"{first}; {_figure(found['output_tokens_per_s'])} output tokens a second"
+        f"{first}; {significant(found['output_tokens_per_s'])} output tokens a second"
     )
     return sentence + (f". {met[-1]['attainment']} of the requests meet the objectives." if met else ".")
 
@@ -87,12 +87,7 @@ def _headline(run: Run, table: pd.DataFrame, met: list[dict[str, str]]) -> str:
 def _time(value_ms: float) -> str:
     """Write a time for a sentence, as ``7.29 s`` or ``140 ms``."""
     value, unit = (value_ms / 1e3, "s") if value_ms >= 1e3 else (value_ms, "ms")
-    return f"{_figure(value)} {unit}"
-
-
-def _figure(value: float) -> str:
-    """Write a number with three digits at least; empty when missing."""
-    return number(value, decimals(value * NS_PER_MS) and max(decimals(value * NS_PER_MS) - 1, 0))
+    return f"{significant(value)} {unit}"
 
 
 def _range(column: "pd.Series[float]", digits: int) -> str:
@@ -119,8 +114,8 @@ def _tiles(table: pd.DataFrame, met: list[dict[str, str]]) -> list[dict[str, str
             }
         )
     tokens, done = (table[name] for name in ("output_tokens_per_s", "requests_per_s"))
-    detail = f"{_figure(done.mean())} requests/s completed"
-    tiles.append({"name": "Output tokens/s", "value": _figure(tokens.mean()), "detail": detail, "range": ""})
+    detail = f"{significant(done.mean())} requests/s completed"
+    tiles.append({"name": "Output tokens/s", "value": significant(tokens.mean()), "detail": detail, "range": ""})
     if met:
         all_of_them = met[-1]
         detail = f"goodput {all_of_them['goodput']} requests/s"
@@ -178,14 +173,13 @@ def _throughput(run: Run, table: pd.DataFrame, went: Course) -> list[dict[str, s
     }
     if num_gpus_of(run) == 1:
         del names["output_tokens_per_s_per_gpu"]
-    means = {title: _figure(float(table[name].mean())) for name, title in names.items()}
+    means = {title: significant(float(table[name].mean())) for name, title in names.items()}
     limits = limits_of(run)
-    batch = "Largest batch, requests" if limits.data_parallel == 1 else "Largest batches of all replicas together"
     means |= {
         "Duration, s": number(float(table["duration_s"].mean()), 1),
         "Most requests in the system at once": count(went.in_system.peak.max()),
         "Most requests waiting for their first iteration": count(went.waiting.peak.max()),
-        batch: count(went.batch.peak.max()),
+        "Most requests in the iterations under way": count(went.batch.peak.max()),
         "Most of the KV cache in use": percent(went.kv_tokens.peak.max() / _kv_tokens(limits)),
         "Preemptions": count(run.requests["num_preemptions"].sum()),
     }
