@@ -189,6 +189,6 @@ def test_every_doubt_is_told(tmp_path: Path) -> None:
 
 def test_a_closed_loop_says_what_an_arrival_and_its_rate_are(tmp_path: Path) -> None:
     params = META["params"] | {"workload": {"arrival": {"kind": "closed_loop", "concurrency": 4}}}
-    said = text(page(simulation(tmp_path / "v"), params=params)).replace("&#39;", "'")
+    said = text(page(simulation(tmp_path / "v"), params=params, closed_loop=True)).replace("&#39;", "'")
     assert "Arrivals closed loop, 4 requests at a time" in said
     assert "a request's arrival is when it was sent, and the rate is what was completed" in said
