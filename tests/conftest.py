@@ -1,6 +1,9 @@
 """Property tests draw few examples, or as many as GST_EXAMPLES says; what takes longest begins first."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,10 @@ with suppress(ImportError):  # the tests of tests/manual need pytest only
 
     settings.register_profile("few", max_examples=int(os.environ.get("GST_EXAMPLES", "25")), deadline=None)
     settings.load_profile("few")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes of tests do not wait for each other's measurements
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="gst-", dir="/tmp")
+    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 # Files of tests with the real engine run in one process, where it is imported once and their comparison made once.
 _ENGINE = (
