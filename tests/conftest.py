@@ -30,7 +30,7 @@ _ENGINE = (
     "test_transformers_api",
     "test_transformers_operators",
 )
-_LONG = ("test_gpu_day", *_ENGINE, "test_reliability")
+_LONG = ("test_gpu_day", *_ENGINE, "test_reliability", "test_sweep")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
