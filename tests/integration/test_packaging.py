@@ -52,6 +52,7 @@ def test_a_wheel_carries_its_configs_prompts_and_templates(tmp_path: Path) -> No
     assert (site / "gpu_simulate_test" / "analysis" / "report.html.j2").is_file()
     assert (site / "gpu_simulate_test" / "studies" / "sweep.html.j2").is_file()
     assert (site / "gpu_simulate_test" / "analysis" / "run.html.j2").is_file()
+    assert (site / "hydra_plugins" / "gpu_simulate_test_capacity" / "sweeper.py").is_file()
 
 
 def test_a_command_works_from_any_folder(tmp_path: Path) -> None:

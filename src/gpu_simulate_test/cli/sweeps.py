@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.errors import HydraException
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpu_simulate_test.cli.arguments import Arguments
-from gpu_simulate_test.cli.composition import Plan
+from gpu_simulate_test.cli.composition import Part, Plan
 from gpu_simulate_test.cli.execution import one_line, report
 from gpu_simulate_test.cli.jobs import SweepJob, close_forks, launched_here
 from gpu_simulate_test.errors import ConfigError, MachineError, StageError
@@ -36,11 +37,14 @@ def run_sweep(stage: str, arguments: Arguments, plan: Plan, launch: Launch) -> i
     MachineError
         The sweep's folder cannot be written, or the same sweep is under way.
     """
-    if plan.first is None:
+    first = plan.first
+    if first is None:
         for line in dict.fromkeys(map(one_line, plan.failures.values())):
             report(line, ConfigError.exit_code)
         return ConfigError.exit_code
-    root = Path(str(OmegaConf.select(plan.first, "output.root"))).absolute()
+    if first.hydra.runtime.choices["hydra/sweeper"] == "capacity":  # which says itself what cannot be composed
+        plan = replace(plan, parts=[Part(arguments.overrides, ())], failures={})
+    root = Path(str(OmegaConf.select(first, "output.root"))).absolute()
     with open_sweep(root, stage, arguments.overrides, arguments.config_dir) as sweep:
         for job, error in plan.failures.items():
             _write(sweep, stage, plan.numbers[job], job, ("error", ConfigError.exit_code, one_line(error)))
@@ -87,9 +91,10 @@ def _launched(stage: str, sweep: Sweep, plan: Plan, launch: Launch) -> int:
 
 def _write_table(sweep: Sweep) -> Path:
     """Make the table and the page of what there is."""
+    from gpu_simulate_test.studies.capacity_table import capacity_section
     from gpu_simulate_test.studies.table import write_sweep
 
-    return write_sweep(sweep.folder)
+    return write_sweep(sweep.folder, capacity_section(sweep.folder))
 
 
 def _write(sweep: Sweep, stage: str, number: int, job: Iterable[str], ended: tuple[str, int, str]) -> None:

@@ -72,6 +72,12 @@ class SloConfig(Settings):
     ttft_ms: _Limit | None = Field(default=None, description="time to its first token, at most")
     tbt_ms: _Limit | None = Field(default=None, description="mean time between its tokens, at most")
     e2e_ms: _Limit | None = Field(default=None, description="time to its last token, at most")
+    attainment: Float = Field(
+        default=0.99,
+        ge=0.01,
+        le=1,
+        description="hydra/sweeper=capacity: a load is met where that share of its requests meets them all",
+    )
 
 
 class StageConfig(Settings):

@@ -54,3 +54,38 @@ SWEEP = Table(
         "Empty where a job was not given it",
     ),
 )
+CAPACITY = Table(
+    "capacity",
+    "One row a combination of the settings swept by `hydra/sweeper=capacity`: the highest load that meets the "
+    "objectives, and the figures of the job at it. A figure is empty where it is not known.",
+    "a search for the capacity",
+    pa.schema(
+        [
+            column("searched", STR, "the setting that is the load: requests/s, or concurrent requests"),
+            column("capacity", FLOAT, "the highest load that met the objectives; 0 where no load does", null=True),
+            column("met_at", FLOAT, "the same; empty where none did", null=True),
+            column("missed_at", FLOAT, "the lowest load above it that missed them", null=True),
+            column(
+                "low",
+                FLOAT,
+                "the highest load at which 97.5 % of the simulations with noise, or more, meet them",
+                null=True,
+            ),
+            column("high", FLOAT, "the lowest load at which 97.5 % of them, or more, miss them", null=True),
+            column("simulations", INT, "that it took"),
+            *(
+                next(one for one in FIGURES if one.name == name)
+                for name in (
+                    "slo_attainment",
+                    "requests_per_s",
+                    "output_tokens_per_s",
+                    "output_tokens_per_s_per_gpu",
+                    "cost_per_million_output_tokens",
+                )
+            ),
+            column("run_dir", STR, "the run directory of that job, relative to `output.root`", null=True),
+            column("remark", STR, "why it failed, or what limits the answer", null=True),
+        ]
+    ),
+    family=column("<setting>", STR, "before `searched`: the value of each setting that is swept, as typed", null=True),
+)

@@ -1,0 +1,1 @@
+"""``hydra/sweeper=capacity``; Hydra takes sweepers from this package only."""
