@@ -94,7 +94,7 @@ class Run:
         record = read_json(self.calibration)
         told = record["held_out"]
         errors = {metric: tuple(told[kind][metric][level] for level in LEVELS) for metric in METRICS}
-        return Errors(told["requests"], errors, commits=frozenset({_commit(record)}))
+        return Errors(told["requests"], errors, commits=frozenset({commit(record)}))
 
     def plain(self) -> Errors:
         """Errors of the simulation with nothing fitted."""
@@ -141,7 +141,7 @@ def compared(root: Path, real: Path, sim: Path, *more: str) -> Errors:
     gates = read_table(folder, GATES)
     in_sample = IN_SAMPLE in set(gates["value"])
     ours = [folder, *([sim] if sim.is_relative_to(root) else [])]  # not where somebody else simulated
-    commits = frozenset(_commit(read_json(path / RUN_META)) for path in ours)
+    commits = frozenset(commit(read_json(path / RUN_META)) for path in ours)
     return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, known, in_sample, commits)
 
 
@@ -149,5 +149,6 @@ def _figure(table: pd.DataFrame, metric: str, statistic: str, column: str) -> fl
     return float(table[column].loc[(metric, statistic)])
 
 
-def _commit(meta: Mapping[str, Any]) -> str:
+def commit(meta: Mapping[str, Any]) -> str:
+    """A checkout's, by what metadata say of it."""
     return f"{meta['git_commit'] or 'not in a checkout'}"[:12] + (" with changes" if meta["git_dirty"] else "")

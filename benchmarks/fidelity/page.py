@@ -6,22 +6,30 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.fidelity.board import LEVELS, METRICS, NONE, Errors, Row, percent
 from benchmarks.fidelity.peers import published
+from benchmarks.fidelity.silicon_page import LARGE as OF_MEANS
+from benchmarks.fidelity.silicon_page import TITLE, Section
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.io.provenance import environment, now
 
 PAGE = project_root() / "docs" / "fidelity.md"
 LARGE = {"p50": 0.05, "p90": 0.1, "p99": 0.1}  # beyond these it is said below the table
+PEERS = "## What others published"
 UNKNOWN = "why is not known"
 WITHIN = "at P50 no more than another real run could differ by"
 _PACKAGES = {"Vidur": "vidur", "aiconfigurator-core": "aiconfigurator-core", "PyTorch": "torch"}
 
 
-def render(rows: Mapping[str, Sequence[Row]], across: Sequence[tuple[str, Sequence[Errors | str]]] = ()) -> str:
+def render(
+    rows: Mapping[str, Sequence[Row]],
+    across: Sequence[tuple[str, Sequence[Errors | str]]] = (),
+    silicon: Section | None = None,
+) -> str:
     """The page.
 
     Parameters
@@ -30,27 +38,53 @@ def render(rows: Mapping[str, Sequence[Row]], across: Sequence[tuple[str, Sequen
         The main table by data set.
     across : sequence of (str, sequence of Errors or str)
         Each model, predicted with the constants of every one of them in the same order, or why it was not.
+    silicon : Section, optional
+        The closed-loop points.
     """
-    environment = Environment(
+    every = [row for of_one in rows.values() for row in of_one]
+    return (
+        _templates()
+        .get_template("page.md.j2")
+        .render(
+            **_of(silicon),
+            date=now()[:10],
+            versions=versions(every),
+            rows=every,
+            metrics=[metric.upper() for metric in METRICS],
+            figures=[f"{metric.upper()} {level.upper()}" for metric in METRICS for level in LEVELS],
+            h100={kind: summary(errors) for kind, errors in _sides(rows.get("h100", ())).items() if errors},
+            large=large(every),
+            across=[(model, [_pair(errors) for errors in of_one]) for model, of_one in across],
+            tolerated={level: f"{100 * most:.0f} %" for level, most in LARGE.items()},
+            peers=published(),
+        )
+    )
+
+
+def with_section(page: str, silicon: Section) -> str:
+    """A page with its closed-loop points anew, and all else as it was."""
+    section = _templates().get_template("silicon.md.j2").render(**_of(silicon))
+    before, _, old = page.partition(f"\n{TITLE}\n")
+    if not old:
+        before, _, old = page.partition(f"\n{PEERS}\n")
+        return f"{before}\n{section}\n{PEERS}\n{old}"
+    _, following, rest = old.partition("\n## ")
+    return f"{before}\n{section}{following}{rest}"
+
+
+def _of(silicon: Section | None) -> dict[str, Any]:
+    tolerated = {metric: f"{100 * most:.0f} %" for metric, most in OF_MEANS.items()}
+    return {"silicon": silicon, "title": TITLE, "large_means": tolerated}
+
+
+def _templates() -> Environment:
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=False,  # Markdown
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    )
-    every = [row for of_one in rows.values() for row in of_one]
-    return environment.get_template("page.md.j2").render(
-        date=now()[:10],
-        versions=versions(every),
-        rows=every,
-        metrics=[metric.upper() for metric in METRICS],
-        figures=[f"{metric.upper()} {level.upper()}" for metric in METRICS for level in LEVELS],
-        h100={kind: summary(errors) for kind, errors in _sides(rows.get("h100", ())).items() if errors},
-        large=large(every),
-        across=[(model, [_pair(errors) for errors in of_one]) for model, of_one in across],
-        tolerated={level: f"{100 * most:.0f} %" for level, most in LARGE.items()},
-        peers=published(),
     )
 
 

@@ -9,10 +9,11 @@ taken. Of the others only lengths and concurrency are told: they are simulated a
 import hashlib
 import importlib.util
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,17 +144,32 @@ def points(path: Path) -> tuple[list[Point], Counter[str]]:
     same = table.round(dict.fromkeys(_MEASURED, 4)).duplicated([*_SERVED, *_MEASURED])
     left_out["there twice"] = int(same.sum())
     found = []
-    for row in table[~same].itertuples():
-        mixture = any(name in str(row.model_path) for name in _MIXTURES)
-        if mixture and row.tp_size != row.moe_tp_size * row.moe_ep_size:
+    for row in table[~same].to_dict("records"):
+        mixture = any(name in row["model_path"] for name in _MIXTURES)
+        if mixture and row["tp_size"] != row["moe_tp_size"] * row["moe_ep_size"]:
             left_out["attention on several replicas that share the experts, which is not simulated"] += 1
-            continue
-        degrees = int(row.tp_size), int(row.moe_ep_size) if mixture else 1
-        asked = int(row.isl), int(row.osl), int(row.batch_size), float(row.silicon_ttft_ms), float(row.silicon_tpot_ms)
-        told = str(row.model_path), str(row.precision), str(row.system), str(row.backend_version)
-        described = "gap-analysis" not in str(row.silicon_data_source)
-        found.append(Point(str(row.id), str(row.digest), *told, *degrees, *asked, described))
+        else:
+            found.append(_point(row, mixture))
     return found, left_out
+
+
+def _point(row: Mapping[Hashable, Any], mixture: bool) -> Point:
+    return Point(
+        id=row["id"],
+        digest=row["digest"],
+        model=row["model_path"],
+        precision=row["precision"],
+        system=row["system"],
+        version=row["backend_version"],
+        tensor=int(row["tp_size"]),
+        expert=int(row["moe_ep_size"]) if mixture else 1,
+        prompt=int(row["isl"]),
+        output=int(row["osl"]),
+        concurrency=int(row["batch_size"]),
+        ttft_ms=float(row["silicon_ttft_ms"]),
+        tpot_ms=float(row["silicon_tpot_ms"]),
+        described="gap-analysis" not in row["silicon_data_source"],
+    )
 
 
 def simulate(point: Point, constants: Constants = NOTHING) -> tuple[float, float]:
