@@ -1,9 +1,9 @@
 """Constants of the closed-loop points, from one of them in ten.
 
-`vidur-profile` learns constants from the requests of a run; of these runs there are means alone. So it is least squares
-on the logarithms of simulated over real TTFT and TPOT, with bounds, and with less weight for what is far off, for some
-of the collection's rows are no runs of what they say. The host is the same for all: a step, a sequence, the front end.
-Kernels have a factor for each model, number of bits and GPU. All of that was settled before any such error was seen.
+`vidur-profile` learns constants from the requests of a run; of these runs there are means alone. So what it asks for is
+asked of the logarithms of simulated over real mean TTFT and TPOT: each kind in units of its scatter, those far off with
+less weight, for some of the collection's rows are no runs of what they say, and each constant held towards nothing. The
+host is the same for all: a step, a sequence, the front end. Kernels have a factor for each model, its bits and the GPU.
 """
 
 from collections import defaultdict
@@ -21,8 +21,9 @@ _TOO_FEW = 5  # of a group: it has no factor of its own
 _UNIT_NS = (1e6, 1e4, 1e7)  # of a step, of a sequence, of the front end
 _MOST = (20.0, 50.0, 20.0)  # of these units
 _FACTOR = (0.5, 2.0)
+_WIDTH = (10.0, 100.0, 10.0, 0.1)  # of these units and of a factor: how far from nothing it may well be
 _CHANGE = 0.05  # for the slopes
-_FAR = 0.1  # of a logarithm
+_HUBER, _MAD = 1.345, 0.6745  # these two and the widths as in the package's own calibration
 _MOST_ROUNDS = 12
 
 
@@ -71,25 +72,29 @@ def fit(chosen: Sequence[Point], serve: Callable[[Point, Constants], tuple[float
         host = Constants(step_ns=step, sequence_ns=sequence, front_end_ns=front_end)
         return Fitted(host, factors, frozenset(point.id for point in chosen))
 
-    def residuals(values: np.ndarray) -> np.ndarray:
+    def logarithms(values: np.ndarray) -> np.ndarray:
         what = fitted(values)
         found = np.array([serve(point, what.of(point)) for point in chosen])
-        return np.log(found / [(point.ttft_ms, point.tpot_ms) for point in chosen]).ravel()
+        return np.log(found / [(point.ttft_ms, point.tpot_ms) for point in chosen])
+
+    nothing = np.array([0.0] * 3 + [1.0] * len(groups))
+    width = np.array([*_WIDTH[:3], *[_WIDTH[3]] * len(groups)])
+    scatter = np.median(np.abs(logarithms(nothing)), axis=0) / _MAD
+
+    def residuals(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([(logarithms(values) / scatter).ravel(), (values - nothing) / width])
 
     # A factor moves the points of its group alone: all factors are tried at once.
-    depends = np.ones((2 * len(chosen), 3 + len(groups)), dtype=int)
-    depends[:, 3:] = np.repeat([[point.group == group for group in groups] for point in chosen], 2, axis=0)
+    of_points = np.ones((2 * len(chosen), len(width)), dtype=int)
+    of_points[:, 3:] = np.repeat([[point.group == group for group in groups] for point in chosen], 2, axis=0)
     found = least_squares(
         residuals,
-        np.ones(3 + len(groups)),
-        bounds=(
-            [0.0] * 3 + [_FACTOR[0]] * len(groups),
-            [*_MOST, *[_FACTOR[1]] * len(groups)],
-        ),
+        np.ones(len(width)),
+        bounds=([0.0] * 3 + [_FACTOR[0]] * len(groups), [*_MOST, *[_FACTOR[1]] * len(groups)]),
         diff_step=_CHANGE,
-        jac_sparsity=depends,
-        loss="soft_l1",
-        f_scale=_FAR,
+        jac_sparsity=np.concatenate([of_points, np.eye(len(width), dtype=int)]),
+        loss="huber",
+        f_scale=_HUBER,
         max_nfev=_MOST_ROUNDS,
     )
     return fitted(found.x)

@@ -26,7 +26,6 @@ TITLES = {
     "rtx_pro_6000": "RTX PRO 6000",
     "rtx_4090": "RTX 4090",
     "a100": "A100",
-    "closed_loop": "silicon_sample.csv",
     "transformers": "this machine, transformers",
     "vllm": "this machine, vLLM",
 }
