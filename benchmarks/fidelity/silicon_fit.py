@@ -24,7 +24,9 @@ _FACTOR = (0.5, 2.0)
 _WIDTH = (10.0, 100.0, 10.0, 0.1)  # of these units and of a factor: how far from nothing it may well be
 _CHANGE = 0.05  # for the slopes
 _HUBER, _MAD = 1.345, 0.6745  # these two and the widths as in the package's own calibration
-_MOST_ROUNDS = 12
+_LEAST = 0.01  # scatter of a logarithm
+_ROUNDS = 2  # of scatter
+_MOST_STEPS = 10  # of each round
 
 
 @dataclass(frozen=True)
@@ -79,22 +81,24 @@ def fit(chosen: Sequence[Point], serve: Callable[[Point, Constants], tuple[float
 
     nothing = np.array([0.0] * 3 + [1.0] * len(groups))
     width = np.array([*_WIDTH[:3], *[_WIDTH[3]] * len(groups)])
-    scatter = np.median(np.abs(logarithms(nothing)), axis=0) / _MAD
-
-    def residuals(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([(logarithms(values) / scatter).ravel(), (values - nothing) / width])
-
     # A factor moves the points of its group alone: all factors are tried at once.
     of_points = np.ones((2 * len(chosen), len(width)), dtype=int)
     of_points[:, 3:] = np.repeat([[point.group == group for group in groups] for point in chosen], 2, axis=0)
-    found = least_squares(
-        residuals,
-        np.ones(len(width)),
-        bounds=([0.0] * 3 + [_FACTOR[0]] * len(groups), [*_MOST, *[_FACTOR[1]] * len(groups)]),
-        diff_step=_CHANGE,
-        jac_sparsity=np.concatenate([of_points, np.eye(len(width), dtype=int)]),
-        loss="huber",
-        f_scale=_HUBER,
-        max_nfev=_MOST_ROUNDS,
-    )
-    return fitted(found.x)
+    values, before = np.ones(len(width)), nothing
+    for _ in range(_ROUNDS):
+        scatter = np.maximum(np.median(np.abs(logarithms(before)), axis=0) / _MAD, _LEAST)
+
+        def residuals(values: np.ndarray, scatter: np.ndarray = scatter) -> np.ndarray:
+            return np.concatenate([(logarithms(values) / scatter).ravel(), (values - nothing) / width])
+
+        before = values = least_squares(
+            residuals,
+            values,
+            bounds=([0.0] * 3 + [_FACTOR[0]] * len(groups), [*_MOST, *[_FACTOR[1]] * len(groups)]),
+            diff_step=_CHANGE,
+            jac_sparsity=np.concatenate([of_points, np.eye(len(width), dtype=int)]),
+            loss="huber",
+            f_scale=_HUBER,
+            max_nfev=_MOST_STEPS,
+        ).x
+    return fitted(values)

@@ -100,7 +100,7 @@ def serve(point: Point, constants: Constants) -> tuple[float, float]:
 
 def test_a_fit_finds_what_is_true_of_all_and_of_each_group() -> None:
     truth = Constants(step_ns=2e6, sequence_ns=5e4, front_end_ns=2e7)
-    factors = {"h100_sxm": 0.8, "h200_sxm": 1.3}
+    factors = {"h100_sxm": 0.9, "h200_sxm": 1.1}
     chosen = []
     for number in range(24):
         system = ("h100_sxm", "h200_sxm")[number % 2]
@@ -109,10 +109,9 @@ def test_a_fit_finds_what_is_true_of_all_and_of_each_group() -> None:
         chosen.append(replace(point, ttft_ms=ttft, tpot_ms=tpot))
     found = fit(chosen, serve)
     errors = np.log([np.divide(serve(point, found.of(point)), (point.ttft_ms, point.tpot_ms)) for point in chosen])
-    assert np.abs(errors).max() < 0.1, "what holds constants towards nothing is weak"
+    assert np.abs(errors).max() < 0.05, "what holds constants towards nothing is weak"
     assert found.host.front_end_ns == pytest.approx(2e7, rel=0.1)
-    assert found.host.sequence_ns == pytest.approx(5e4, rel=0.2)
-    assert [found.of(point).kernel_factor for point in chosen[:2]] == pytest.approx([0.8, 1.3], rel=0.2)
+    assert [found.of(point).kernel_factor for point in chosen[:2]] == pytest.approx([0.9, 1.1], abs=0.05)
     assert found.of(point_of("x", model="of no group")).kernel_factor == 1.0
     assert found.donors == {point.id for point in chosen}
 
