@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -54,7 +55,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+at_end: list[Callable[[StageError], object]] = []  # told of the error that ends this process at once
+
+
 def end_process(error: StageError) -> NoReturn:
     """Report `error` and end the process at once, for a main thread that no exception can reach."""
+    for tell in at_end:
+        tell(error)
     print(f"\nerror: {error}", file=sys.stderr, flush=True)  # a progress bar may hold the line
     os._exit(error.exit_code)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from gpu_simulate_test.cli.logs import log_to_stderr
 from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import HydraRecord
-from gpu_simulate_test.errors import ConfigError, StageError
+from gpu_simulate_test.errors import ConfigError, StageError, at_end
 from gpu_simulate_test.studies.forks import INTERRUPTED, Forks, StoppedError
 from gpu_simulate_test.studies.jobs import Outcome, write_outcome
 from gpu_simulate_test.studies.sweep import Sweep, of_a_job
@@ -129,20 +130,23 @@ def _killed(number: int) -> str:
     return f"killed by {name}{memory}"
 
 
-def run_here(text: str) -> dict[str, Any]:
-    """Do a job of a sweep, in the process that was forked for it; fields of its outcome."""
+def run_here(text: str, answer: Callable[[dict[str, Any]], None]) -> None:
+    """Do a job of a sweep, in the process that was forked for it; answer with fields of its outcome."""
+    at_end.append(lambda error: answer({"exit_code": error.exit_code, "error": one_line(error)}))
     given = json.loads(text)
     stage, record = given["stage"], HydraRecord(**given["record"])
     log_to_stderr(record.hydra["hydra"]["verbose"], f"job {given['job']}: ")
     run = importlib.import_module(f"gpu_simulate_test.cli.{stage}").run
     ended = execute(run, lambda: settings_of(stage, record.resolved), lambda: record)
-    return {
-        "status": "error" if ended.code else "ok",
-        "exit_code": ended.code,
-        "error": ended.error,
-        "run_dir": None if ended.path is None else os.path.relpath(ended.path, given["root"]),
-        "figures": _figures(stage, record, ended),
-    }
+    answer(
+        {
+            "status": "error" if ended.code else "ok",
+            "exit_code": ended.code,
+            "error": ended.error,
+            "run_dir": None if ended.path is None else os.path.relpath(ended.path, given["root"]),
+            "figures": _figures(stage, record, ended),
+        }
+    )
 
 
 def _figures(stage: str, record: HydraRecord, ended: Ended) -> dict[str, float]:

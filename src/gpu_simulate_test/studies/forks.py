@@ -31,7 +31,7 @@ class Forks:
     Parameters
     ----------
     target : str
-        ``module:function``: takes what `run` is given and returns the answer, both as JSON can hold them.
+        ``module:function``: takes what `run` is given, and what to call with the answer; both as JSON can hold them.
     modules : sequence of str
         To be imported once.
     environment : mapping, optional
@@ -50,7 +50,7 @@ class Forks:
         status : int
             The child's exit code, or, negative, the signal that killed it.
         answer : object
-            What the function returned; None where the child did not live to say it.
+            The last one; None where the child did not live to say it.
 
         Raises
         ------
@@ -155,8 +155,11 @@ def _work(target: str, line: bytes, answers: IO[bytes]) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environment"])
         module, _, function = target.partition(":")
-        answer = getattr(importlib.import_module(module), function)(request["given"])
-        answers.write(json.dumps(["answer", answer]).encode() + b"\n")
+
+        def answer(value: Any) -> None:
+            answers.write(json.dumps(["answer", value]).encode() + b"\n")
+
+        getattr(importlib.import_module(module), function)(request["given"], answer)
         code = 0
     except KeyboardInterrupt:
         code = INTERRUPTED

@@ -41,6 +41,11 @@ def test_so_is_a_bug(forks: Forks) -> None:
     assert forks.run({"raises": True}) == (1, None)
 
 
+def test_what_it_said_before_it_ended_counts(forks: Forks) -> None:
+    status, answer = forks.run({"exits": 4})
+    assert (status, answer["exits"]) == (4, 4)
+
+
 def test_it_ends_when_nobody_wants_it(forks: Forks) -> None:
     with pytest.raises(StoppedError):
         forks.run({"seconds": 60}, lambda: False)
