@@ -99,9 +99,15 @@ def _launch(stage: str, arguments: Arguments, run: Run) -> int:
     _forget_what_is_slow(arguments)
     check = needs_check(arguments)
     if arguments.multirun or check:
-        plan = planned(stage, arguments, check=check)
+        plan = planned(stage, arguments, check=check, every=check)
         if plan.multirun:
-            return run_sweep(stage, arguments, plan, launch)
+            try:
+                return run_sweep(stage, arguments, plan, launch)
+            except HydraException:  # Hydra composes all jobs before it runs the first
+                plan = planned(stage, arguments, check=check)
+                if check or not plan.failures:
+                    raise
+                return run_sweep(stage, arguments, plan, launch)
     codes = [0]
     launch(arguments.overrides, lambda config: codes.append(_run_job(stage, config, run)))
     return codes[-1]

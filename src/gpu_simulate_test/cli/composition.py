@@ -1,5 +1,6 @@
 """What Hydra is about to compose, looked at before anything of it runs."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,9 +26,14 @@ _SEARCHPATH = "hydra.searchpath="
 _OWN_WORD = ("hydra.job.", "hydra.job_logging.", "hydra.hydra_logging.")
 
 
+# An installed launcher or our own, and plain values of its settings: no code but what is installed.
+_LAUNCHER = re.compile(r"hydra/launcher=\w+|\+{0,2}hydra\.launcher(\.[a-z]\w*)+=[\w.]*", re.ASCII)
+
+
 def needs_check(arguments: Arguments) -> bool:
     """True when files that are not ours, or Hydra's own settings, take part."""
-    return arguments.config_dir is not None or any("hydra" in override for override in arguments.overrides)
+    foreign = [one for one in arguments.overrides if "hydra" in one and not _LAUNCHER.fullmatch(one)]
+    return arguments.config_dir is not None or bool(foreign)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Plan:
     first: DictConfig | None
 
 
-def planned(stage: str, arguments: Arguments, *, check: bool) -> Plan:
+def planned(stage: str, arguments: Arguments, *, check: bool, every: bool = True) -> Plan:
     """Compose every job there will be, and keep those that can be.
 
     Parameters
@@ -79,6 +85,9 @@ def planned(stage: str, arguments: Arguments, *, check: bool) -> Plan:
     arguments : Arguments
     check : bool
         Refuse code that a file names.
+    every : bool
+        False: none after the first that can be composed, where there is nothing to refuse; Hydra composes them all
+        again.
 
     Raises
     ------
@@ -89,10 +98,10 @@ def planned(stage: str, arguments: Arguments, *, check: bool) -> Plan:
     """
     with warnings.catch_warnings(), initialize_config_dir(str(config_dir()), version_base="1.3"):
         warnings.simplefilter("ignore")  # Hydra will say it again
-        return _planned(_Composer(stage, arguments), arguments, check)
+        return _planned(_Composer(stage, arguments), arguments, check, every or check)
 
 
-def _planned(composer: "_Composer", arguments: Arguments, check: bool) -> Plan:
+def _planned(composer: "_Composer", arguments: Arguments, check: bool, every: bool = True) -> Plan:
     broken = first = None
     jobs: list[tuple[str, ...]] = [tuple(arguments.overrides)]
     lines: dict[str, str] = {}
@@ -118,6 +127,8 @@ def _planned(composer: "_Composer", arguments: Arguments, check: bool) -> Plan:
             composer.refuse_foreign_code(config)
         if config.hydra.mode == RunMode.MULTIRUN and not arguments.multirun:  # a file says so
             return _planned(composer, replace(arguments, multirun=True), check)
+        if not every:
+            break
     numbers = {job: number for number, job in enumerate(jobs)}
     if not failures and not broken:
         return Plan([Part(arguments.overrides, tuple(range(len(jobs))))], {}, numbers, arguments.multirun, first)
