@@ -21,7 +21,7 @@ from gpu_simulate_test.config.paths import project_root
 SWEEP = ("experiment=h100_llama_70b", "slo.e2e_ms=60000", "limits.max_num_batched_tokens=1024,2048")
 AXES = {
     "quick": ("workload.num_requests=200", "workload.arrival.rate_per_s=2,4"),
-    "full": ("workload.num_requests=4000", "workload.arrival.rate_per_s=2,3,4,5", "limits.max_num_seqs=32,64,128"),
+    "full": ("workload.num_requests=16000", "workload.arrival.rate_per_s=2,3,4,5", "limits.max_num_seqs=32,64,128"),
 }
 LAUNCHERS = {
     "basic": (),

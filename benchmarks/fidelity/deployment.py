@@ -109,6 +109,7 @@ class Run:
         sim = self.stage(
             "vidur_sim",
             "vidur/predictor=calibrated",
+            *(["vidur.samples=0"] if "backend=recorded" in self.deployment.settings else []),  # of large runs one
             f"real_run_dir={self.real}",
             f"vidur.profiling.root={root}",
             f"workload.workload_dir={self.workload_dir}",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gpu_simulate_test.io.files import read_json, write_json
-from gpu_simulate_test.latency.calibration import NOTHING
+from tests.support.builders import calibration_on
 from tests.support.commands import error_line, run, run_dir
 
 pytest.importorskip("aiconfigurator_core", reason="the operator database is not installed")
@@ -31,8 +31,10 @@ class Deployment:
         self.served = (*self.settings, "limits.num_blocks=20000")
         self.bundle = self.profiled()
         truth = {"kernel_factor": FACTOR, "front_end_ns": FRONT_END_MS * 1e6}
-        constants = {name: {"value": truth.get(name, neutral)} for name, neutral in vars(NOTHING).items()}
-        write_json(self.calibration, {"constants": constants})
+        record = calibration_on(**truth)
+        for constant in record["constants"].values():  # known for certain
+            constant["low"] = constant["high"] = constant["value"]
+        write_json(self.calibration, record)
         self.runs = [self.measured(seed) for seed in (1, 2)]
         self.calibration.unlink()
 

@@ -160,8 +160,9 @@ def how_to_read(run: Run, slo: SloConfig, num_samples: int) -> list[str]:
         said.append("Closed loop: a request's arrival is when it was sent, and the rate is what was completed.")
     if num_samples:
         said.append(
-            f"A figure is the mean of {count(num_samples, 'simulation')}, each with the scatter of the profile's "
-            "own iterations; 95 % of them lie in the range beside it. Charts and single requests are of one without."
+            f"A figure is the mean of {count(num_samples, 'simulation')}, each with the scatter of the profile's own "
+            "iterations and calibrated constants out of their intervals, where there are such; 95 % of them lie in the "
+            "range beside it. Charts and single requests are of one without."
         )
     if objectives(slo):
         said.append(

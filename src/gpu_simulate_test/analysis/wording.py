@@ -168,7 +168,8 @@ def how_to_read(assessment: Assessment) -> list[str]:
     if assessment.comparison.percentiles["sim_low_ns"].notna().any():
         limits.append(
             "A simulated figure is the mean of several simulations, each with the scatter of the profile's own "
-            "iterations; 95 % of them lie in the range beside it. Paired errors and causes are of one without scatter."
+            "iterations and calibrated constants out of their intervals, where there are such; 95 % of them lie in the "
+            "range beside it. Paired errors and causes are of one without."
         )
     limits.append(
         "The interval beside an error is its 95 % bootstrap confidence interval, had other requests of the same "

@@ -91,5 +91,8 @@ class VidurConfig(Settings):
     loop: LoopConfig
     router: RouterConfig
     samples: Int = Field(
-        ge=0, le=10_000, description="further simulations with the scatter of the profile's iterations; 0: none"
+        ge=0,
+        le=10_000,
+        description="further simulations, with the scatter of the profile's "
+        "iterations and calibrated constants drawn out of their intervals; 0: none",
     )

@@ -53,6 +53,11 @@ class Constants:
             after_first_token_ns=self.after_first_token_ns * factor,
         )
 
+    def drawn(self, deviation: "Constants", rng: np.random.Generator) -> "Constants":
+        """Others that they could be as well: normal, of these deviations, each for itself, and none below 0."""
+        pairs = zip(vars(self).values(), vars(deviation).values(), strict=True)
+        return Constants(*(max(0.0, float(rng.normal(value, spread))) for value, spread in pairs))
+
     def seen(self, arrivals: ArrivalProcess) -> ArrivalProcess:
         """How requests that are sent so come to the engine."""
         return arrivals.later(round(self.front_end_ns))
@@ -91,6 +96,7 @@ class Delivery:
 
 
 NOTHING = Constants()
+NO_DOUBT = Constants(kernel_factor=0.0)  # of deviations
 NAMES = tuple(vars(NOTHING))
 
 
@@ -111,6 +117,11 @@ class Calibrated:
         self._step, self._sequence = constants.step_ns, constants.sequence_ns
         self._factor = constants.kernel_factor
         self._beside = limits.async_scheduling
+
+    @classmethod
+    def of(cls, model: LatencyModel, constants: Constants, limits: EngineLimits) -> LatencyModel:
+        """The model with constants; itself where there are none."""
+        return model if constants == NOTHING else cls(model, constants, limits)
 
     def step_ns(self, batch: Composition, now_ns: float) -> float:
         """How long a batch takes, ns."""

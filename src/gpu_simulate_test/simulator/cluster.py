@@ -98,6 +98,12 @@ class Core:
             )
         return self._share_out(latency, on_finished)
 
+    def run_with(
+        self, latency: LatencyModel, constants: Constants, on_finished: Callable[[int], object] = lambda _count: None
+    ) -> Timeline:
+        """Serve them with other constants."""
+        return replace(self, constants=constants).run(latency, on_finished)
+
     def _share_out(self, latency: LatencyModel, on_finished: Callable[[int], object]) -> Timeline:
         """Serve requests on several replicas."""
         process, num_prefill, num_decode = self.requests

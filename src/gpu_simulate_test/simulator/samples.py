@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.errors import MachineError
 from gpu_simulate_test.io.workload import Workload
+from gpu_simulate_test.latency.calibration import NO_DOUBT, NOTHING, Calibrated, Constants
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.latency.noise import Noise, Noisy
 from gpu_simulate_test.simulator.cluster import Core
@@ -24,29 +26,43 @@ from gpu_simulate_test.timeline import Timeline
 _POLL_S = 0.2
 _STOPPED = -1
 
-Run = Callable[[LatencyModel, Callable[[int], object]], Timeline]
-"""Simulates the workload with a latency model; tells how many requests completed."""
+Run = Callable[[LatencyModel, Constants, Callable[[int], object]], Timeline]
+"""Simulates the workload with a latency model and constants; tells how many requests completed."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Simulations to do.
+    """Simulations to do, each of which could be as well as the one without doubt.
 
     Attributes
     ----------
     folders : list of pathlib.Path
         One a simulation; its number is where in the record of noise it begins, whatever process does it.
+    kernels : LatencyModel
+        Without constants and noise.
+    noise : Noise or None
+        How iterations scatter.
+    constants, deviation : Constants
+        Of a calibration, and how well they are known.
     """
 
     folders: list[Path]
     workload: Workload
-    latency: LatencyModel
-    noise: Noise
+    limits: EngineLimits
+    kernels: LatencyModel
+    noise: Noise | None
+    constants: Constants = NOTHING
+    deviation: Constants = NO_DOUBT
 
     def write(self, number: int, run: Run, on_finished: Callable[[int], object]) -> Floats:
         """Do one; see `write_sample`."""
-        offset = self.noise.draw_offset(np.random.default_rng(number))
-        line = run(Noisy(self.latency, self.noise, offset), on_finished)
+        rng = np.random.default_rng(number)
+        offset = self.noise.draw_offset(rng) if self.noise else 0
+        constants = self.constants.drawn(self.deviation, rng)
+        latency = Calibrated.of(self.kernels, constants, self.limits)
+        if self.noise:
+            latency = Noisy(latency, self.noise, offset)
+        line = run(latency, constants, on_finished)
         self.folders[number].mkdir(parents=True)
         return write_sample(self.folders[number], self.workload, line)
 
@@ -101,4 +117,4 @@ def _work(number: int) -> Floats:
                 raise InterruptedError("nobody waits for this simulation")
             finished.value += requests
 
-    return samples.write(number, core.run, count)
+    return samples.write(number, core.run_with, count)

@@ -16,7 +16,7 @@ from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, SAMPLES
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.io.workload_prefixes import block_keys
-from gpu_simulate_test.latency.calibration import NOTHING, Calibrated
+from gpu_simulate_test.latency.calibration import NO_DOUBT, NOTHING, Calibrated
 from gpu_simulate_test.latency.model import LatencyModel, Slowed
 from gpu_simulate_test.latency.noise import Noise, Noisy
 from gpu_simulate_test.profiles.bundle import Profile
@@ -54,15 +54,16 @@ def vidur_sim(
     check_loop(config)
     predictors = Predictors.from_profile(profile)
     speed = machine_speed(profile.meta.get("reference_ns"), real) if config.match_speed else 1.0
-    loop, latency = _loop(config, settings, workload, profile, predictors, real, speed)
-    noise = predictors.noise if config.vidur.samples else None
-    runs = 1 + (config.vidur.samples if noise else 0) + (real is not None and real.iterations is not None)
+    loop, kernels = _loop(config, settings, workload, profile, predictors, real, speed)
+    samples = _samples(config, run, workload, settings, profile, predictors.noise, kernels, speed)
+    constants = samples.constants
+    loop, latency = loop.calibrated(constants), Calibrated.of(kernels, constants, settings.limits)
+    runs = 1 + len(samples.folders) + (real is not None and real.iterations is not None)
     with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
         began_s = time.perf_counter()
         totals = write_simulation(run.path, workload, loop.run(latency, bar.update), predictors.cover)
         took_s = 0.0 if run.record.multirun else time.perf_counter() - began_s  # other jobs have the other processors
-        folders = [run.path / SAMPLES / str(number) for number in range(config.vidur.samples)]
-        sampled = _samples(folders, workload, loop, latency, noise, took_s, bar.update) if noise else []
+        sampled = _sampled(samples, loop, took_s, bar.update)
         if real is not None and real.iterations is not None:
             _at_real_speed(run, workload, loop, latency, real, predictors, bar)
     if totals.outside:
@@ -78,7 +79,7 @@ def vidur_sim(
     if "sources" in profile.meta:
         lines.append(f"- operator times: {sources_told(profile.meta['sources'])}; the host's work is not in them")
     lines += latency_lines(totals.latencies, sampled)
-    if predictors.noise is None:
+    if config.vidur.samples and not samples.folders:
         lines.append("- no ranges: the profile has no record of how its iterations scattered")
     lines.append("- deterministic: the same profile and workload give the same tables")
     run.write_text("summary.md", "\n".join(lines) + "\n")
@@ -138,35 +139,43 @@ def _loop(
     real: RealRun | None,
     speed: float,
 ) -> tuple[Loop, LatencyModel]:
-    """What serves the requests, and what says how long their batches take."""
-    name, look_at, constants = config.vidur.predictor.name, None, NOTHING
+    """What serves the requests, and what says how long the kernels of their batches take."""
+    name, look_at = config.vidur.predictor.name, None
     model = predictors.model(name)  # where it is stock: or the profile has nothing to train on
     if name == "stock":
         num_decode = workload.lengths["num_decode_tokens"] if real is None else real.num_decode_actual
         model = stock = train_stock(profile, settings, int((workload.lengths["num_prefill_tokens"] + num_decode).max()))
         look_at = stock.look_at
-    latency = model if speed == 1 else Slowed(model, speed)
-    if name == "calibrated":
-        constants = calibrated_constants(profile).slowed(speed)
-        latency = Calibrated(latency, constants, settings.limits)
-    return make_loop(config, settings, workload, real, latency, look_at=look_at).calibrated(constants), latency
+    kernels = model if speed == 1 else Slowed(model, speed)
+    return make_loop(config, settings, workload, real, kernels, look_at=look_at), kernels
 
 
 def _samples(
-    folders: list[Path],
+    config: VidurSimConfig,
+    run: RunDir,
     workload: Workload,
-    loop: Loop,
-    latency: LatencyModel,
-    noise: Noise,
-    took_s: float,
-    on_finished: Callable[[int], object],
-) -> list[Floats]:
-    """Further simulations with noise, each of about `took_s`; `latency_percentiles` of each."""
-    samples = Samples(folders, workload, latency, noise)
-    processes = min(len(folders), len(os.sched_getaffinity(0)))
-    if loop.name == "core" and processes > 1 and took_s * len(folders) > _APART_S:
+    settings: SimSettings,
+    profile: Profile,
+    noise: Noise | None,
+    kernels: LatencyModel,
+    speed: float,
+) -> Samples:
+    """The further simulations that there is something to draw for, and the constants of the one without."""
+    constants, deviation = NOTHING, NO_DOUBT
+    if config.vidur.predictor.name == "calibrated":
+        constants, deviation = (one.slowed(speed) for one in calibrated_constants(profile))
+    count = config.vidur.samples if noise or deviation != NO_DOUBT else 0
+    folders = [run.path / SAMPLES / str(number) for number in range(count)]
+    return Samples(folders, workload, settings.limits, kernels, noise, constants, deviation)
+
+
+def _sampled(samples: Samples, loop: Loop, took_s: float, on_finished: Callable[[int], object]) -> list[Floats]:
+    """Do further simulations, each of about `took_s`; `latency_percentiles` of each."""
+    count = len(samples.folders)
+    processes = min(count, len(os.sched_getaffinity(0)))
+    if loop.name == "core" and processes > 1 and took_s * count > _APART_S:
         return samples.apart(loop.core, processes, on_finished)
-    return samples.here(loop.run, on_finished)
+    return samples.here(lambda latency, constants, told: loop.calibrated(constants).run(latency, told), on_finished)
 
 
 def _at_real_speed(
