@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from gpu_simulate_test.studies.forks import Forks, StoppedError
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
-    one = Forks("tests.support.forked:work", ["json"])
+    one = Forks("tests.support.forked:work", ["json"], {"PYTHONPATH": os.pathsep.join(sys.path)})
     yield one
     one.close()
 
