@@ -26,7 +26,7 @@ AXES = {
 LAUNCHERS = {
     "basic": (),
     "joblib": ("hydra.launcher.n_jobs=2",),
-    "ray": ("+hydra.launcher.ray.init.num_cpus=2",),
+    "ray": ("+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.include_dashboard=false"),
     "submitit_slurm": (),
 }
 
