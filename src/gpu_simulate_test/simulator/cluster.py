@@ -12,7 +12,7 @@ from gpu_simulate_test.engine import EngineRequest
 from gpu_simulate_test.latency.calibration import NOTHING, Constants, Delivery
 from gpu_simulate_test.latency.model import LatencyModel
 from gpu_simulate_test.simulator.clock import VirtualClock
-from gpu_simulate_test.simulator.engine import Asked, make_engine, run_core
+from gpu_simulate_test.simulator.engine import Asked, SimulatedStep, make_engine, run_core
 from gpu_simulate_test.spans import Ints
 from gpu_simulate_test.timeline import Timeline
 
@@ -24,7 +24,7 @@ class _Replica:
         self.clock = VirtualClock()
         self.engine = make_engine(core.scheduler, core.limits, latency, self.clock, core.prefixes)
         self.line = line
-        self._ends = Delivery(core.constants, core.limits, core.requests[2]).ends
+        self.ends = Delivery(core.constants, core.limits, core.requests[2]).ends
 
     def works_before(self, next_ns: int | None, depends: bool) -> bool:
         """Whether it begins an iteration before then; where no further request comes, whether it has work.
@@ -44,12 +44,12 @@ class _Replica:
             self.clock.sleep_until_ns(request.arrival_ns)
         self.engine.submit(request)
 
-    def step(self, until_ns: int | None) -> tuple[int, list[tuple[int, int]]]:
-        """Run an iteration, or several until then; how many requests completed, and who ended when."""
+    def step(self, until_ns: int | None) -> SimulatedStep:
+        """Run an iteration, or several until then."""
         self.engine.look_ahead(until_ns)
         step = self.engine.step()
         step.record(self.line)
-        return len(step.changes.finished), step.ends(self._ends)
+        return step
 
 
 def _round_robin(number: int, replicas: Sequence[_Replica]) -> int:
@@ -108,11 +108,8 @@ class Core:
         """Serve requests on several replicas."""
         process, num_prefill, num_decode = self.requests
         seen = self.constants.seen(process)
-        line, requests, choose = (
-            Timeline(len(seen)),
-            Asked(seen.known_ns, num_prefill, num_decode),
-            _ROUTERS[self.router],
-        )
+        line, choose = Timeline(len(seen)), _ROUTERS[self.router]
+        requests = Asked(seen.known_ns, num_prefill, num_decode)
         lines = [line, *(line.beside() for _ in range(1, self.limits.data_parallel))]
         replicas = [_Replica(self, latency, one) for one in lines]
         served_by = np.zeros(len(requests), dtype=np.int64)
@@ -124,11 +121,11 @@ class Core:
             next_ns = ends[0][0] if ends and (coming is None or ends[0][0] <= coming) else coming
             working = sorted((one for one in replicas if one.works_before(next_ns, depends)), key=_now_s)
             if working:
-                finished, ended = working[0].step(_until(next_ns, working) if depends else next_ns)
-                for request, at_ns in ended if depends else ():
+                step = working[0].step(_until(next_ns, working) if depends else next_ns)
+                for request, at_ns in step.ends(working[0].ends) if depends else ():
                     heapq.heappush(ends, (at_ns, request))
-                if finished:
-                    on_finished(finished)
+                if step.changes.finished:
+                    on_finished(len(step.changes.finished))
             elif ends and ends[0][0] == next_ns:
                 at_ns, request = heapq.heappop(ends)
                 arrivals.end(request, at_ns)

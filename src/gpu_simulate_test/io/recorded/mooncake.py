@@ -43,9 +43,11 @@ def _read(documents: Iterator[Document], unit: str | None) -> Table:
         raise ConfigError(f"workload.trace_time_unit={unit} contradicts the file, whose timestamp is in {known}")
     names = {f"arrival_time_{unit or known}": "timestamp"}
     names |= {"num_prefill_tokens": "input_length", "num_decode_tokens": "output_length", "hash_ids": "hash_ids"}
+    documents = chain([first], documents)
     if _SESSIONS & first.keys() or "chat_id" in first:
         names |= {"session": "session", f"delay_{unit or known}": "delay"}
-    return picked(_of_sessions(chain([first], documents)), names)
+        documents = _of_sessions(documents)
+    return picked(documents, names)
 
 
 FORMAT = Format(
