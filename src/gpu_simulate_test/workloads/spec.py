@@ -1,7 +1,7 @@
 """The workload-spec stage: settings in, three data files and their metadata out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,15 @@ def write_workload(config: StageConfig, run: OpenRunDir) -> None:
 def _requests(config: StageConfig) -> _Requests:
     workload, model = config.workload, config.model
     if workload.source == "prompts":
-        return _texts(config, load_prompts(workload))
+        prompts = load_prompts(workload)
+        decode = draw_lengths(workload.decode_lengths, len(prompts), f"decode-{workload.seed}")
+        return _texts(config, prompts, decode, arrival_process(workload.arrival, len(prompts), workload.seed), {})
     left_out: dict[str, int] = {}
     if workload.source == "trace":
         assert workload.trace is not None  # the config's own check
         if is_conversations(Path(workload.trace)):
             prompts, decode, arrivals, left_out = load_conversations(workload, model)
-            return replace(_texts(config, prompts), decode=decode, arrivals=arrivals, left_out=left_out)
+            return _texts(config, prompts, decode, arrivals, left_out)
         prefill, decode, arrivals, shared, left_out = load_trace(workload, model.max_position_embeddings)
     else:
         assert workload.num_requests is not None
@@ -96,17 +98,18 @@ def _requests(config: StageConfig) -> _Requests:
     return _Requests(lines, prompt_ids, prefill, decode, arrivals, left_out)
 
 
-def _texts(config: StageConfig, prompts: list[dict[str, Any]]) -> _Requests:
-    workload = config.workload
+def _texts(
+    config: StageConfig, prompts: list[dict[str, Any]], decode: Ints, arrivals: ArrivalProcess, left_out: dict[str, int]
+) -> _Requests:
     ids = tokenize(prompts, config.model)
     return _Requests(
         # The ids are kept beside the text, so that every engine is given the very same tokens.
         dump_prompts(prompt | {"token_ids": one} for prompt, one in zip(prompts, ids, strict=True)),
         [str(prompt["prompt_id"]) for prompt in prompts],
         np.array([len(one) for one in ids], dtype=np.int64),
-        draw_lengths(workload.decode_lengths, len(prompts), f"decode-{workload.seed}"),
-        arrival_process(workload.arrival, len(prompts), workload.seed),
-        {},
+        decode,
+        arrivals,
+        left_out,
     )
 
 
