@@ -12,10 +12,10 @@ from gpu_simulate_test.analysis.samples import STATISTICS, Measured, ints, measu
 from gpu_simulate_test.analysis.slo import duration_s, levels, objectives, throughput_of
 from gpu_simulate_test.config.schema import EngineLimits, SloConfig
 from gpu_simulate_test.io.run_dir import read_run_meta
+from gpu_simulate_test.io.study_tables import RANGED
 from gpu_simulate_test.io.tables import TBT_QUANTILES, find_table
 
 LATENCIES = ("ttft", "tpot", "tbt", "e2e")
-RANGED = ("slo_attainment", "ttft_p99_ms", "tpot_p50_ms", "e2e_p50_ms")
 _NAN = float("nan")
 
 

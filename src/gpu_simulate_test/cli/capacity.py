@@ -14,10 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from gpu_simulate_test.cli.execution import one_line
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.study_tables import CAPACITY
-from gpu_simulate_test.studies.capacities import CONCURRENCY, RATE, Combination, search_all, searched_key
+from gpu_simulate_test.studies.capacities import Combination, search_all, searched_key
 from gpu_simulate_test.studies.capacity import Search
 from gpu_simulate_test.studies.capacity_table import capacity_lines, capacity_table, write_capacities
 from gpu_simulate_test.studies.jobs import Outcome, write_outcome
+from gpu_simulate_test.studies.settings import CONCURRENCY, RATE
 from gpu_simulate_test.studies.sweep import of_a_job
 
 _OBJECTIVES = ("ttft_ms", "tbt_ms", "e2e_ms")

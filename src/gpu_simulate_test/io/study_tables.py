@@ -1,17 +1,15 @@
-"""The table of a sweep."""
+"""The tables of studies: of a sweep, and of the capacities that were found."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pyarrow as pa
 
 from gpu_simulate_test.io.table_files import FLOAT, INT, STR, Table, column
 
 _METRICS = {"ttft": "TTFT", "tpot": "TPOT", "tbt": "TBT", "e2e": "E2E"}
 _STATISTICS = {"mean": "mean", "p50": "P50", "p90": "P90", "p99": "P99"}
-_RANGED = {
-    "slo_attainment": "`slo_attainment`",
-    "ttft_p99_ms": "`ttft_p99_ms`",
-    "tpot_p50_ms": "`tpot_p50_ms`",
-    "e2e_p50_ms": "`e2e_p50_ms`",
-}
+RANGED = ("slo_attainment", "ttft_p99_ms", "tpot_p50_ms", "e2e_p50_ms")  # figures that are told with a range
 _FIGURES = {
     "num_requests": "requests of the run",
     "num_failed": "of them, those that failed",
@@ -26,8 +24,8 @@ _FIGURES = {
     "goodput_per_s": "requests that do, each second",
     "cost_per_million_output_tokens": "in the currency of `hardware.price_per_hour`",
     **{
-        f"{name}_{end}": f"97.5 % of the simulations with noise have a {than} {doc}"
-        for name, doc in _RANGED.items()
+        f"{name}_{end}": f"97.5 % of the simulations with noise have a {than} `{name}`"
+        for name in RANGED
         for end, than in (("low", "larger"), ("high", "smaller"))
     },
 }
@@ -54,6 +52,13 @@ SWEEP = Table(
         "Empty where a job was not given it",
     ),
 )
+CAPACITY_FIGURES = (
+    "slo_attainment",
+    "requests_per_s",
+    "output_tokens_per_s",
+    "output_tokens_per_s_per_gpu",
+    "cost_per_million_output_tokens",
+)
 CAPACITY = Table(
     "capacity",
     "One row a combination of the settings swept by `hydra/sweeper=capacity`: the highest load that meets the "
@@ -73,19 +78,20 @@ CAPACITY = Table(
             ),
             column("high", FLOAT, "the lowest load at which 97.5 % of them, or more, miss them", null=True),
             column("simulations", INT, "that it took"),
-            *(
-                next(one for one in FIGURES if one.name == name)
-                for name in (
-                    "slo_attainment",
-                    "requests_per_s",
-                    "output_tokens_per_s",
-                    "output_tokens_per_s_per_gpu",
-                    "cost_per_million_output_tokens",
-                )
-            ),
+            *(next(one for one in FIGURES if one.name == name) for name in CAPACITY_FIGURES),
             column("run_dir", STR, "the run directory of that job, relative to `output.root`", null=True),
             column("remark", STR, "why it failed, or what limits the answer", null=True),
         ]
     ),
     family=column("<setting>", STR, "before `searched`: the value of each setting that is swept, as typed", null=True),
 )
+
+
+def with_settings(table: Table, frame: pd.DataFrame) -> Table:
+    """The contract of a frame: that of `table`, with the settings that the frame has as columns, and their types."""
+    known, types = {field.name: field for field in table.schema}, {"Int64": INT, "float64": FLOAT}
+    fields = [
+        known.get(name) or column(name, types.get(frame[name].dtype.name, STR), "a setting", null=True)
+        for name in frame.columns
+    ]
+    return replace(table, schema=pa.schema(fields), family=None)

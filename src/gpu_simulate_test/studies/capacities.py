@@ -8,9 +8,8 @@ from pathlib import Path
 from gpu_simulate_test.errors import ConfigError, StageError
 from gpu_simulate_test.studies.capacity import SHORT, Search, Trial
 from gpu_simulate_test.studies.jobs import Outcome
+from gpu_simulate_test.studies.settings import CONCURRENCY, RATE
 from gpu_simulate_test.studies.trials import ENOUGH, trial_of
-
-RATE, CONCURRENCY = "workload.arrival.rate_per_s", "workload.arrival.concurrency"
 
 Launch = Callable[[list[list[str]], int], Sequence[Outcome]]
 """Runs jobs, each by its overrides, numbered from one on; what became of each."""

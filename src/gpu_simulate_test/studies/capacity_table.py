@@ -1,30 +1,21 @@
 """The table of the capacities that were found: ``capacity.csv``, a section of the page, a few lines on stderr."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from markupsafe import Markup
 
 from gpu_simulate_test.analysis.numbers import significant
 from gpu_simulate_test.analysis.templates import environment
-from gpu_simulate_test.io.study_tables import CAPACITY
-from gpu_simulate_test.io.table_files import FLOAT, INT, STR, column, write_table
+from gpu_simulate_test.io.study_tables import CAPACITY, CAPACITY_FIGURES, with_settings
+from gpu_simulate_test.io.table_files import write_table
 from gpu_simulate_test.studies.capacities import Combination, remark
 from gpu_simulate_test.studies.capacity import MISSED, Bracket, Search
-from gpu_simulate_test.studies.settings import settings_of, shortened, swept
+from gpu_simulate_test.studies.settings import CONCURRENCY, settings_of, shortened, swept
 
-FIGURES = (
-    "slo_attainment",
-    "requests_per_s",
-    "output_tokens_per_s",
-    "output_tokens_per_s_per_gpu",
-    "cost_per_million_output_tokens",
-)
 NO_RANGE = "No range: the profile has no record of noise, so that between the two loads is all that is known"
 _SHOWN = {
     "capacity": "Capacity",
@@ -64,7 +55,7 @@ def _found(one: Combination) -> dict[str, Any]:
         "low": _met(search, search.bracket("low")) if ranged else np.nan,
         "high": _missed(search, "high") if ranged else np.nan,
         "simulations": len(one.outcomes),
-        **{name: np.nan if (value := figures.get(name)) is None else value for name in FIGURES},
+        **{name: np.nan if (value := figures.get(name)) is None else value for name in CAPACITY_FIGURES},
         "run_dir": None if best is None else best.run_dir,
     }
 
@@ -89,13 +80,7 @@ def write_capacities(folder: Path, table: pd.DataFrame) -> Path:
     MachineError
         The folder cannot be written.
     """
-    known = {one.name: one for one in CAPACITY.schema}
-    types = {"float64": FLOAT, "int64": INT}
-    fields = [
-        known.get(name, column(name, types.get(table[name].dtype.name, STR), "a setting", null=True))
-        for name in table.columns
-    ]
-    return write_table(folder, replace(CAPACITY, schema=pa.schema(fields), family=None), table)
+    return write_table(folder, with_settings(CAPACITY, table), table)
 
 
 def capacity_lines(table: pd.DataFrame) -> list[str]:
@@ -127,7 +112,7 @@ def capacity_section(folder: Path) -> str:
 
 
 def _title(table: pd.DataFrame) -> str:
-    of = "concurrent requests" if table["searched"].iloc[0].endswith("concurrency") else "requests/s"
+    of = "concurrent requests" if table["searched"].iloc[0] == CONCURRENCY else "requests/s"
     return f"Capacity, {of}, by {int(table['simulations'].sum()):,} simulations"
 
 

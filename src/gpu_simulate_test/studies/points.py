@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.files import read_json
 from gpu_simulate_test.io.run_dir import RUN_META
@@ -19,7 +20,7 @@ from gpu_simulate_test.studies.jobs import Outcome
 from gpu_simulate_test.studies.settings import load_key, settings_of, shortened, swept
 
 INTERACTIVITY, THROUGHPUT = "interactivity_tokens_per_s", "output_tokens_per_s_per_gpu"
-ATTAINMENT = 0.99  # of the requests, where `slo.attainment` does not say
+ATTAINMENT = SloConfig().attainment  # where a run does not say
 NAMED = 24  # settings that a chart can tell apart
 NUM_COLOURS = 7
 _LIMITS = ("ttft_ms", "tbt_ms", "e2e_ms", "attainment")

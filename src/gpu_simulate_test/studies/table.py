@@ -1,15 +1,12 @@
 """One table of a sweep, and the page and the summary made of it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from gpu_simulate_test.io.study_tables import FIGURES, SWEEP
-from gpu_simulate_test.io.table_files import FLOAT, INT, STR, Table, column
+from gpu_simulate_test.io.study_tables import FIGURES, SWEEP, with_settings
 from gpu_simulate_test.io.tables import write_both
 from gpu_simulate_test.studies.jobs import Outcome, read_outcomes
 from gpu_simulate_test.studies.page import write_page
@@ -41,7 +38,7 @@ def write_sweep(folder: Path, extra_html: str = "") -> Path:
     root = folder.absolute().parent.parent
     outcomes = read_outcomes(folder)
     table = sweep_table(outcomes, root)
-    write_both(folder, _contract(table), table)
+    write_both(folder, with_settings(SWEEP, table), table)
     return write_page(folder, root, outcomes, table, extra_html)
 
 
@@ -84,15 +81,3 @@ def _series(values: list[Value | None]) -> pd.Series:
 
 def _portable(error: str | None, root: Path) -> str | None:
     return None if error is None else " ".join(error.replace(f"{root}/", "").split())
-
-
-def _contract(table: pd.DataFrame) -> Table:
-    """The contract of this sweep's table: with the settings that it has, and their types."""
-    known = {field.name: field for field in SWEEP.schema}
-    types = {"Int64": INT, "float64": FLOAT}
-    settings = {
-        name: column(name, types.get(table[name].dtype.name, STR), "a setting", null=True)
-        for name in table.columns
-        if name not in known
-    }
-    return replace(SWEEP, schema=pa.schema([(known | settings)[name] for name in table.columns]), family=None)
