@@ -1,10 +1,11 @@
 # make demo: the whole comparison on this machine's CPU.  make test: lint, types, import contract, tests.
+# make docs: the site, into tmp/site.
 # make bench: what is said of our speed, measured here; the machine otherwise idle.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: setup vllm demo test bench clean
+.PHONY: setup vllm demo test bench docs clean
 
 setup: $(STAMP)
 
@@ -27,6 +28,9 @@ demo: setup
 
 test: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash scripts/test.sh
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bench: setup
 	$(VENV)/bin/python -m benchmarks

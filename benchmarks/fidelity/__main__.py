@@ -1,4 +1,4 @@
-"""``python -m benchmarks.fidelity [NAME...]``: the board; whole, it is written to ``docs/fidelity.md``."""
+"""``python -m benchmarks.fidelity [NAME...]``: the board; whole, it is written to ``docs/fidelity/index.md``."""
 
 import argparse
 import sys

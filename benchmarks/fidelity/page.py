@@ -17,7 +17,7 @@ from benchmarks.fidelity.silicon_page import TITLE, Section
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.io.provenance import environment, now
 
-PAGE = project_root() / "docs" / "fidelity.md"
+PAGE = project_root() / "docs" / "fidelity" / "index.md"
 LARGE = {"p50": 0.05, "p90": 0.1, "p99": 0.1}  # beyond these it is said below the table
 PEERS = "## What others published"
 UNKNOWN = "why is not known"
