@@ -1,6 +1,6 @@
 """The settings, told: for ``--help`` and, as a page, in ``docs/reference/settings.md``.
 
-``python -m gpu_simulate_test.config.reference > docs/reference/settings.md`` writes the page anew.
+``python -m scripts.reference`` writes the page anew.
 """
 
 import types
@@ -45,7 +45,7 @@ def reference() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code, by `python -m gpu_simulate_test.config.reference`.",
+        "Made from the code, by `python -m scripts.reference`.",
         "Every stage takes the settings of the groups;",
         "each has some of its own. The files of `configs/compare_vidur_real/` give them values;",
         "`COMMAND --cfg job` shows those in force.",
@@ -99,7 +99,3 @@ def _parts(annotation: Any) -> list[str]:
     if origin is list:
         return ["`[text, ...]`"]
     return [names.get(annotation, "`{name: text, ...}`")]
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

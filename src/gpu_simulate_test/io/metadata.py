@@ -60,7 +60,7 @@ _WORKLOAD_OF_RUN = {
 REAL = {
     **_WORKLOAD_OF_RUN,
     "backend": Key("name of the engine"),
-    "engine": Key("settings in force, see [engine](#engine)"),
+    "engine": Key("settings in force, see [engine](runs.md#engine)"),
     "reference_ns": Key(
         "mean reference burst, timed before, after and while the engine waits for requests; not of a recorded run",
         always=False,
@@ -83,8 +83,8 @@ VIDUR = {
     "profile_source": Key("where a profile that was not measured here is from: its `source`, or null"),
     "real_run_dir": Key("the real run whose settings and output lengths were taken, or null"),
     "settings": Key(
-        "`model_id`, `device`, `network_device`, `scheduler`, [`limits`](#limits), `num_blocks_estimated`: whether "
-        "their number of KV blocks is the profile's estimate, and `router`, of `limits.data_parallel` replicas"
+        "`model_id`, `device`, `network_device`, `scheduler`, [`limits`](runs.md#limits), `num_blocks_estimated`: "
+        "whether their number of KV blocks is the profile's estimate, and `router`, of `limits.data_parallel` replicas"
     ),
     "predictor": Key("`iterations`, `operators`, `kernels`, `stock` or `calibrated`"),
     "calibration": Key(
@@ -108,11 +108,11 @@ VIDUR_PROFILE = {
 COMPARE = {
     "real_run_dir": Key("the first repeat"),
     "sim_run_dir": Key("the simulated run"),
-    "verdict": Key("see [percentiles.csv](#percentilescsv)"),
+    "verdict": Key("see [percentiles.csv](comparison.md#percentilescsv)"),
 }
 ENGINE = {
     "name": Key("`transformers`, `vllm`, `sarathi`; `recorded`: the limits are as the settings state them"),
-    "limits": Key("see [limits](#limits)"),
+    "limits": Key("see [limits](runs.md#limits)"),
     "device": Key("such as `cuda`"),
     "max_model_len": Key("tokens of one request; not of a recorded run", always=False),
     "details": Key(
@@ -142,7 +142,7 @@ PROFILE = {
     "device": Key("Vidur's name of it"),
     "dtype": Key("of weights and KV cache"),
     **{
-        name: Key(f"see [limits](#limits); {_LATER}", always=False)
+        name: Key(f"see [limits](runs.md#limits); {_LATER}", always=False)
         for name in ("kv_cache_dtype", "tensor_parallel", "pipeline_parallel", "expert_parallel")
     },
     **{

@@ -1,6 +1,6 @@
-"""The artifact reference: what of ``artifacts.md`` is generated, from the schemas and the keys of the metadata.
+"""The artifact reference: what of its pages is generated, from the schemas and the keys of the metadata.
 
-``python -m gpu_simulate_test.io.reference`` writes it anew, between the page's own markers.
+``python -m scripts.reference`` writes it anew, between the pages' own markers.
 """
 
 import re
@@ -10,12 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from gpu_simulate_test.config.limits import EngineLimits
-from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.io import comparison_tables, metadata, profile_tables, study_tables, tables
 from gpu_simulate_test.io.metadata import Key
 from gpu_simulate_test.io.table_files import CSV_ROWS, Table
 
-PAGE = Path("specs/001-compare-vidur-real-timing/contracts/artifacts.md")
+FOLDER = Path("docs/reference/artifacts")
 TABLES = {
     table.name: table
     for module in (tables, profile_tables, comparison_tables, study_tables)
@@ -36,7 +35,7 @@ KEYS = {
     "limits": {name: Key(str(field.description)) for name, field in EngineLimits.model_fields.items()},
 }
 _TYPES = {"int64": "integer", "double": "number", "string": "text", "bool": "`true` or `false`"}
-_BLOCK = re.compile(r"(<!-- (columns|keys) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (columns|keys) (\w+) -->).*?(<!-- end -->)", re.DOTALL)
 
 
 def rendered(page: str) -> str:
@@ -51,7 +50,7 @@ def rendered(page: str) -> str:
     def block(found: re.Match[str]) -> str:
         name = found[3]
         lines = _columns(TABLES[name]) if found[2] == "columns" else _keys(KEYS[name])
-        return "\n".join([found[1].rstrip("\n"), *lines, found[4]])
+        return "\n".join([found[1], "", *lines, "", found[4]])
 
     return _BLOCK.sub(block, page)
 
@@ -73,13 +72,3 @@ def _row(field: pa.Field, may_be_absent: bool) -> str:
 
 def _keys(keys: Mapping[str, Key]) -> list[str]:
     return ["| key | meaning |", "| --- | --- |", *(f"| {name} | {key.doc} |" for name, key in keys.items())]
-
-
-def main() -> None:
-    """Write the page anew."""
-    path = project_root() / PAGE
-    path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

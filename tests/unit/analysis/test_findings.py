@@ -11,7 +11,7 @@ from gpu_simulate_test.analysis.identity import compared
 from gpu_simulate_test.analysis.load_metrics import Run, load_run
 from tests.support.builders import MS, calibration_on, write_run
 
-CONTRACT = Path(__file__).parents[3] / "specs/001-compare-vidur-real-timing/contracts/artifacts.md"
+CONTRACT = Path(__file__).parents[3] / "docs/reference/artifacts/comparison.md"
 
 
 def pair(folder: Path, real: dict[str, object], sim: dict[str, object]) -> tuple[Run, Run]:
@@ -96,7 +96,7 @@ def test_a_cache_in_which_prompts_find_less_than_in_the_real_one_is_flagged(
 def test_the_contract_lists_every_gate_in_its_order(tmp_path: Path) -> None:
     after = (
         CONTRACT.read_text(encoding="utf-8")
-        .split("### gates.csv")[1]
+        .split("## gates.csv")[1]
         .split("| gate | flagged | void |")[1]
         .split("\n#")[0]
     )

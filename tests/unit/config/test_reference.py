@@ -16,7 +16,7 @@ def page() -> str:
 
 def test_the_page_is_what_the_code_generates(page: str) -> None:
     kept = project_root() / "docs" / "reference" / "settings.md"
-    assert kept.read_text(encoding="utf-8") == page, "run python -m gpu_simulate_test.config.reference"
+    assert kept.read_text(encoding="utf-8") == page, "run python -m scripts.reference"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

@@ -1,4 +1,4 @@
-"""The page of artifacts says what the code says: columns, keys of the metadata, gates."""
+"""The pages of artifacts say what the code says: columns, keys of the metadata, gates."""
 
 import re
 
@@ -6,17 +6,17 @@ import pytest
 
 from gpu_simulate_test.analysis import gates
 from gpu_simulate_test.config.paths import project_root
-from gpu_simulate_test.io.reference import KEYS, PAGE, TABLES, rendered
+from gpu_simulate_test.io.reference import FOLDER, KEYS, TABLES, rendered
 
-TEXT = (project_root() / PAGE).read_text(encoding="utf-8")
+TEXT = "".join(path.read_text(encoding="utf-8") for path in sorted((project_root() / FOLDER).glob("*.md")))
 
 
-def test_the_page_is_what_is_generated() -> None:
-    assert rendered(TEXT) == TEXT, "python -m gpu_simulate_test.io.reference"
+def test_the_pages_are_what_is_generated() -> None:
+    assert rendered(TEXT) == TEXT, "python -m scripts.reference"
 
 
 @pytest.mark.parametrize(("kind", "names"), [("columns", TABLES), ("keys", KEYS)])
-def test_every_table_and_every_metadata_file_is_on_the_page_once(kind: str, names: dict[str, object]) -> None:
+def test_every_table_and_every_metadata_file_is_on_a_page_once(kind: str, names: dict[str, object]) -> None:
     assert sorted(re.findall(rf"<!-- {kind} (\w+) -->", TEXT)) == sorted(names)
 
 
