@@ -67,7 +67,7 @@ def test_stage_names_match_their_console_scripts() -> None:
 
 def test_pixi_has_a_task_for_every_stage_and_its_environments() -> None:
     pixi = MANIFEST["tool"]["pixi"]
-    assert set(pixi["tasks"]) == STAGE_COMMANDS | {"demo", "test"}
+    assert set(pixi["tasks"]) == STAGE_COMMANDS | {"demo", "test", "docs"}
     assert {"default", "cuda", "vllm"} <= set(pixi["environments"])
     assert pixi["workspace"]["channels"] == ["conda-forge"]
     assert pixi["workspace"]["platforms"] == ["linux-64"]
