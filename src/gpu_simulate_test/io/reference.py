@@ -34,7 +34,7 @@ KEYS = {
     "calibration": metadata.CALIBRATION,
     "limits": {name: Key(str(field.description)) for name, field in EngineLimits.model_fields.items()},
 }
-_TYPES = {"int64": "integer", "double": "number", "string": "text", "bool": "`true` or `false`"}
+_TYPES = {"int64": "integer", "double": "number", "string": "text", "bool": "true or false"}
 _BLOCK = re.compile(r"(<!-- (columns|keys) (\w+) -->).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -60,15 +60,15 @@ def _columns(table: Table) -> list[str]:
     if table.family is not None:
         rows.append(_row(table.family, may_be_absent=True))
     large = [f"Above {CSV_ROWS:,} rows it is `{table.name}.parquet`.", ""] if table.large else []
-    return [table.doc, "", *large, "| column | type | meaning |", "| --- | --- | --- |", *rows]
+    return [table.doc, "", *large, "| column | meaning |", "| --- | --- |", *rows]
 
 
 def _row(field: pa.Field, may_be_absent: bool) -> str:
     notes = [note for note, holds in (("may be empty", field.nullable), ("may be absent", may_be_absent)) if holds]
     marked = "".join(f". *{note}*" for note in notes)
-    name = f"`{field.name}`" if "<" in field.name else field.name
-    return f"| {name} | {_TYPES[str(field.type)]} | {field.metadata[b'doc'].decode()}{marked} |"
+    kind = _TYPES[str(field.type)]
+    return f"| `{field.name}`<br><small>{kind}</small> | {field.metadata[b'doc'].decode()}{marked} |"
 
 
 def _keys(keys: Mapping[str, Key]) -> list[str]:
-    return ["| key | meaning |", "| --- | --- |", *(f"| {name} | {key.doc} |" for name, key in keys.items())]
+    return ["| key | meaning |", "| --- | --- |", *(f"| `{name}` | {key.doc} |" for name, key in keys.items())]

@@ -21,7 +21,7 @@ def test_every_table_and_every_metadata_file_is_on_a_page_once(kind: str, names:
 
 
 def test_a_change_of_either_side_is_noticed() -> None:
-    assert rendered(TEXT.replace("| request_id | integer |", "| request | integer |", 1)) == TEXT
+    assert rendered(TEXT.replace("| `request_id`<br><small>integer", "| `request`<br><small>integer", 1)) == TEXT
     with pytest.raises(KeyError):
         rendered("<!-- columns no_such_table -->\n<!-- end -->")
 
