@@ -1,230 +1,176 @@
-"""The interactive charts of the report."""
+"""The charts of a comparison's page: distributions, and errors request by request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from markupsafe import Markup
 
 from gpu_simulate_test.analysis.assess import Assessment
-from gpu_simulate_test.analysis.attribution import Attribution
 from gpu_simulate_test.analysis.compare import Comparison
-from gpu_simulate_test.analysis.drawing import COLOURS, GRID, INK
-from gpu_simulate_test.analysis.load_metrics import Run
-from gpu_simulate_test.analysis.numbers import NS_PER_MS, ms
-from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats
-from gpu_simulate_test.analysis.terms import TITLES
-from gpu_simulate_test.analysis.trace import phases
+from gpu_simulate_test.analysis.drawing import COLOURS, SOFT
+from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, number
+from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats, Ints
+from gpu_simulate_test.analysis.svg import Plot, at, dot, joined, legend, line, text, with_air
+from gpu_simulate_test.analysis.terms import NAMES, TITLES
 from gpu_simulate_test.analysis.wording import cdf, cdf_limits, taken_over
 
-# Above this many points a browser draws faster with WebGL than with SVG.
-_SVG_LIMIT = 5000
-_DASHED = {"color": "#8a96a3", "width": 1.2, "dash": "dash"}
-_PHASES = {  # real, simulated; spans that were not told apart have the colours of the last
-    "queue": ("#b9c2cc", "#d5dae0"),
-    "prefill": ("#6f9ed1", "#f0b27a"),
-    "decode": (COLOURS["real"], COLOURS["sim"]),
-}
-_SLOWEST = 10
+_LOOKS = {"real": ("", 1.8), "sim": ("6 2", 2.2)}  # told apart without their colours, too
+_MAX_POINTS = 2000
+_TOLD = 200  # points with a tooltip
+_MAX_POSITIONS = 600
+_ZERO = "4 3"
 
 
-def interactive_figures(assessment: Assessment, real: Run, sim: Run) -> dict[str, go.Figure]:
-    """Make the charts of the HTML report, by name, in the order they are shown.
+@dataclass(frozen=True)
+class Drawn:
+    """A chart, its name in the page, and what is written below it."""
 
-    Parameters
-    ----------
-    assessment : Assessment
-    real, sim : Run
-        The first repeat and the simulated run.
-    """
+    name: str
+    svg: Markup
+    note: str = ""
+
+
+def distributions(assessment: Assessment) -> list[Drawn]:
+    """Draw the CDF of each metric that is known, with its percentiles marked."""
     comparison = assessment.comparison
-    known = [metric for metric in METRICS if len(comparison.real_values[metric])]
-    figures = {f"cdf-{metric}": _interactive_cdf(comparison, metric) for metric in known}
-    figures |= {f"qq-{metric}": _quantiles(comparison, metric) for metric in known}
-    figures |= {f"scatter-{metric}": _scatter(comparison, metric) for metric in ("e2e", "ttft") if metric in known}
-    figures["error-prompt"] = _error_by_prompt(comparison)
+    apart = {row["metric"]: row for row in assessment.distances.to_dict("records")}
+    return [
+        Drawn(f"cdf-{metric}", _cdf(comparison, metric), _distance(comparison, metric, apart[metric]))
+        for metric in METRICS
+        if len(comparison.real_values[metric])
+    ]
+
+
+def errors(assessment: Assessment) -> list[Drawn]:
+    """Draw where the simulation is off: by prompt length, and as a request's tokens come."""
+    frame = assessment.comparison.per_request
+    drawn = []
+    real = frame["real_e2e_ns"].to_numpy(dtype=np.float64)
+    error = frame["error_e2e_ns"].to_numpy(dtype=np.float64)
+    relative = np.divide(100 * error, real, out=np.full(len(real), np.nan), where=real > 0)
+    for name, title, values, unit in (
+        ("e2e", "E2E error by prompt length", relative, "(sim - real) / real, %"),
+        ("ttft", "TTFT error by prompt length", frame["error_ttft_ns"].to_numpy() / NS_PER_MS, "sim - real, ms"),
+    ):
+        if np.isfinite(values).any():
+            drawn.append(_scatter(f"error-{name}", title, frame, values, unit))
     if len(assessment.positions):
-        figures["error-position"] = _error_by_position(assessment.positions)
-    figures["timeline-slowest"] = _slowest(comparison, real, sim)
-    return figures
+        drawn.append(_by_position(assessment.positions))
+    return drawn
 
 
-def waterfalls(attribution: Attribution) -> dict[str, go.Figure]:
-    """Make the charts that build the mean difference up from its parts, by name."""
-    table = attribution.table()
-    return {
-        f"waterfall-{metric}": _waterfall(str(metric), rows.set_index("part")["mean_ns"])
-        for metric, rows in table.groupby("metric", sort=False)
-    }
-
-
-def _waterfall(metric: str, mean_ns: "pd.Series[float]") -> go.Figure:
-    figure = _figure(f"Mean {metric.upper()}: from real to simulated", "", "simulated - real, ms")
-    parts, values = list(map(str, mean_ns.index[:-1])), mean_ns.tolist()
-    figure.add_trace(
-        go.Waterfall(
-            x=[*(part.replace(" ", "<br>") for part in parts), "<b>sim -<br>real</b>"],
-            y=[value / NS_PER_MS for value in values],
-            measure=[*["relative"] * len(parts), "total"],
-            text=[ms(value, 2, sign=True) for value in values],
-            textposition="outside",
-            cliponaxis=False,
-            connector={"line": {"color": GRID}},
-            increasing={"marker": {"color": COLOURS["sim"]}},
-            decreasing={"marker": {"color": "#3b8a6e"}},
-            totals={"marker": {"color": INK}},
-            hovertemplate="%{x}: %{text} ms<extra></extra>",
-        )
-    )
-    figure.add_hline(0, line=_DASHED)
-    figure.update_xaxes(tickangle=0, tickfont={"size": 10})
-    return figure
-
-
-def _quantiles(comparison: Comparison, metric: str) -> go.Figure:
-    levels = np.linspace(0, 1, 201)
-    real, sim = (np.quantile(comparison.cdfs[side][metric][0], levels) / NS_PER_MS for side in COLOURS)
-    figure = _figure(f"{TITLES[metric]}: quantiles", "real, ms", "simulated, ms")
-    _diagonal(figure, real, sim)
-    figure.add_scatter(
-        x=real,
-        y=sim,
-        mode="markers",
-        marker={"size": 5, "color": COLOURS["sim"]},
-        customdata=levels,
-        hovertemplate="%{customdata:.1%}: real %{x:,.3f} ms, sim %{y:,.3f} ms<extra></extra>",
-        name="quantiles",
-    )
-    return figure
-
-
-def _error_by_position(positions: pd.DataFrame) -> go.Figure:
-    figure = _figure("Error of a token's time since arrival, median over requests", "output token", "sim - real, ms")
-    figure.add_hline(0, line=_DASHED)
-    figure.add_scatter(
-        x=positions["token_index"].to_numpy(),
-        y=_ms(positions["median_error_ns"]),
-        mode="lines+markers" if len(positions) < 3 else "lines",
-        line={"width": 2.2, "color": COLOURS["sim"]},
-        customdata=positions["n"].to_numpy(),
-        hovertemplate="token %{x}: %{y:+,.3f} ms (%{customdata} requests)<extra></extra>",
-        name="median",
-    )
-    return figure
-
-
-def _slowest(comparison: Comparison, real: Run, sim: Run) -> go.Figure:
-    """Draw the requests that took longest in the first real run as bars from their arrival on."""
-    latencies = comparison.real.latencies.nlargest(_SLOWEST, "e2e_ns")
-    ids = latencies["request_id"].tolist()
-    figure = _figure(f"The {len(ids)} slowest requests of the real run", "ms since arrival", "")
-    labels = [f"{request_id} {side}" for request_id in ids for side in ("real", "sim")]
-    rows = [_phases(run, request_id) for request_id in ids for run in (real, sim)]
-    found = {phase for row in rows for phase in row}
-    for phase in sorted(found, key=lambda name: [list(_PHASES).index(part) for part in name.split(" and ")]):
-        colours = _PHASES[phase.rpartition(" ")[2]]
-        figure.add_bar(
-            x=[row.get(phase, 0.0) for row in rows],
-            y=labels,
-            orientation="h",
-            name=phase,
-            marker={"color": [*colours] * len(ids)},
-            hovertemplate=f"request %{{y}}: {phase} %{{x:,.3f}} ms<extra></extra>",
-        )
-    figure.update_layout(barmode="stack", bargap=0.18, height=120 + 20 * len(labels), legend_traceorder="normal")
-    figure.update_yaxes(autorange="reversed", type="category", tickfont={"size": 11}, showgrid=False)
-    return figure
-
-
-def _phases(run: Run, request_id: int) -> dict[str, float]:
-    """Milliseconds of each phase of a request."""
-    row = run.requests[run.requests["request_id"] == request_id].iloc[0]
-    return {phase: (end - begin) / NS_PER_MS for phase, begin, end in phases(row.to_dict())}
-
-
-def _diagonal(figure: go.Figure, real: Floats, sim: Floats) -> None:
-    """Same axis limits both ways, and the line on which the simulation would be right."""
-    low, high = min(real.min(), sim.min()), max(real.max(), sim.max())
-    air = 0.05 * (high - low) or 0.05 * high or 1.0
-    ends = [low - air, high + air]
-    figure.update_xaxes(range=ends)
-    figure.update_yaxes(range=ends)
-    figure.add_scatter(x=ends, y=ends, mode="lines", line=_DASHED, name="sim = real", hoverinfo="skip")
-
-
-def _interactive_cdf(comparison: Comparison, metric: str) -> go.Figure:
-    figure = _figure(f"{TITLES[metric]}, n = {taken_over(comparison, metric)}", "ms", "share at or below")
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.03])
-    figure.update_xaxes(range=cdf_limits(comparison, metric))
-    for side in COLOURS:
-        x, fraction = cdf(comparison, side, metric)
-        figure.add_scatter(
-            x=x,
-            y=fraction,
-            mode="lines",
-            line={"shape": "hv", "width": 2.2, "color": COLOURS[side]},
-            name=side,
-            hovertemplate="%{x:,.3f} ms: %{y:.1%}",
-        )
+def _cdf(comparison: Comparison, metric: str) -> Markup:
+    over = "token gaps" if metric == "tbt" else "requests"
+    plot = Plot(
+        TITLES[metric], f"{NAMES[metric]}, ms", f"{over} at or below, %", cdf_limits(comparison, metric), (0, 100),
+        right=362, height=286
+    )  # fmt: skip
+    parts = []
     for name, level in PERCENTILES.items():
-        figure.add_hline(level / 100, line={"color": "#8a96a3", "width": 1, "dash": "dot"})
-        place = {"x": 1, "xref": "paper", "xanchor": "left", "y": level / 100}
-        figure.add_annotation(place, text=f" {name.upper()}", showarrow=False, font={"size": 11})
-    return figure
+        place = float(plot.down(level))
+        parts.append(line(f"M{at(plot.left)} {at(place)}H{at(plot.right)}", SOFT, "1 3"))
+        parts.append(text(plot.right + 5, place + 4, name.upper()))
+    for side, (dashes, width) in _LOOKS.items():
+        x, share = cdf(comparison, side, metric)
+        parts.append(line(_climb(plot.across(x), plot.down(100 * share)), COLOURS[side], dashes, width))
+    parts += [
+        _mark(plot, side, comparison.figure(metric, name, f"{side}_ns") / NS_PER_MS, level, name)
+        for side in COLOURS
+        for name, level in PERCENTILES.items()
+    ]
+    samples = {
+        side: line("M0 5h22", COLOURS[side], *look) + dot(11, 5, f'fill="{COLOURS[side]}"', "", diamond=side == "sim")
+        for side, look in _LOOKS.items()
+    }
+    return plot.svg([*parts, *legend([(samples["real"], "real"), (samples["sim"], "simulated")])])
 
 
-def _scatter(comparison: Comparison, metric: str) -> go.Figure:
-    frame = comparison.per_request.dropna(subset=f"error_{metric}_ns")
-    real, sim = _ms(frame[f"real_{metric}_ns"]), _ms(frame[f"sim_{metric}_ns"])
-    figure = _figure(f"{metric.upper()} of each request", "real, ms", "simulated, ms")
-    _diagonal(figure, real, sim)
-    figure.add_trace(_points(frame, real, sim, "real %{x:,.3f} ms, sim %{y:,.3f} ms"))
-    return figure
+def _mark(plot: Plot, side: str, value_ms: float, level: float, name: str) -> str:
+    title = f"{side} {name.upper()}: {number(value_ms, decimals(value_ms * NS_PER_MS))} ms"
+    colours = f'fill="{COLOURS[side]}" stroke="#fff"'
+    return dot(float(plot.across(value_ms)), float(plot.down(level)), colours, title, diamond=side == "sim")
 
 
-def _error_by_prompt(comparison: Comparison) -> go.Figure:
-    frame = comparison.per_request
-    real = _ms(frame["real_e2e_ns"])
-    error = np.divide(100 * _ms(frame["error_e2e_ns"]), real, out=np.full(len(real), np.nan), where=real > 0)
-    figure = _figure("E2E error against prompt length", "prompt tokens", "(sim - real) / real, %")
-    figure.add_hline(0, line=_DASHED)
+def _climb(x: Floats, y: Floats) -> str:
+    """A CDF's path: across to the next value, then up; of its corners those that are a pixel apart."""
+    way = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
+    shown = np.flatnonzero(np.append(True, np.diff(way.astype(np.int64)) > 0))
+    shown = np.union1d(shown, [len(x) - 1])
+    first, *rest = zip(x[shown], y[shown], strict=True)
+    return f"M{at(first[0])} {at(first[1])}" + "".join(f"H{at(right)}V{at(up)}" for right, up in rest)
+
+
+def _distance(comparison: Comparison, metric: str, row: Mapping[Any, Any]) -> str:
+    digits = decimals(comparison.of_metric(metric)[["real_ns", "sim_ns"]])
+    return (
+        f"n = {taken_over(comparison, metric)}. The lines are at most {number(100 * row['ks'], 1)} points apart in "
+        f"height (Kolmogorov-Smirnov) and {ms(row['wasserstein_ns'], digits)} ms across on average (Wasserstein)."
+    )
+
+
+def _scatter(name: str, title: str, frame: pd.DataFrame, values: Floats, unit: str) -> Drawn:
+    """A point a request; those furthest off say what they are."""
     prompt = frame["num_prefill_tokens"].to_numpy(dtype=np.float64)
-    figure.add_trace(_points(frame, prompt, error, "%{x:,} prompt tokens, %{y:+.2f} %"))
-    return figure
+    told, others = _shown(values)
+    plot = Plot(title, "prompt, tokens", unit, with_air(prompt), with_air(values, 0.0))
+    x, y = plot.across(prompt), plot.down(values)
+    parts = [_zero(plot)]
+    if len(others):
+        path = "".join(f"M{at(one)} {at(other)}h0" for one, other in zip(x[others], y[others], strict=True))
+        look = f'stroke="{COLOURS["sim"]}" stroke-width="5" stroke-linecap="round" stroke-opacity="0.45"'
+        parts.append(f'<path d="{path}" fill="none" {look}/>')
+    columns = ["request_id", "num_prefill_tokens", "num_tokens_compared"]
+    figures = frame[columns].to_numpy()[told]
+    look = f'fill="{COLOURS["sim"]}" fill-opacity="0.65" stroke="#fff" stroke-width="0.6"'
+    for index, (request, size, output) in zip(told, figures, strict=True):
+        said = f"request {request} ({size:,} in, {output:,} out): {number(values[index], 2, sign=True)}"
+        parts.append(dot(float(x[index]), float(y[index]), look, f"{said} {unit.rpartition(' ')[2]}"))
+    known, drawn = int(np.isfinite(values).sum()), len(told) + len(others)
+    over = f"{count(drawn)} of {count(known, 'request')} drawn, those furthest off among them."
+    return Drawn(name, plot.svg(parts), over if drawn < known else f"n = {count(known, 'request')}.")
 
 
-def _points(frame: pd.DataFrame, x: Floats, y: Floats, hover: str) -> Any:
-    kind = go.Scattergl if len(frame) > _SVG_LIMIT else go.Scatter
-    request = "request %{customdata[0]} (%{customdata[1]} in, %{customdata[2]} out)<br>"
-    return kind(
-        x=x,
-        y=y,
-        mode="markers",
-        marker={"size": 8, "color": COLOURS["sim"], "opacity": 0.65, "line": {"width": 0.6, "color": "white"}},
-        customdata=frame[["request_id", "num_prefill_tokens", "num_tokens_compared"]].to_numpy(),
-        hovertemplate=f"{request}{hover}<extra></extra>",
-        name="request",
+def _shown(values: Floats) -> tuple[Ints, Ints]:
+    """Which values are drawn: the largest and smallest, and of the others some evenly spaced."""
+    order = np.argsort(values, kind="stable")[: int(np.isfinite(values).sum())]  # NaN come last
+    if len(order) <= _TOLD:
+        return order, order[:0]
+    ends = np.append(order[: _TOLD // 2], order[-_TOLD // 2 :])
+    rest = np.sort(order[_TOLD // 2 : -_TOLD // 2])
+    few = np.unique(np.linspace(0, len(rest) - 1, min(len(rest), _MAX_POINTS - _TOLD)).round().astype(np.int64))
+    return ends, rest[few]
+
+
+def _by_position(positions: pd.DataFrame) -> Drawn:
+    index, error = positions["token_index"].to_numpy(), positions["median_error_ns"].to_numpy() / NS_PER_MS
+    plot = Plot(
+        "Error by output token",
+        "output token, from 0",
+        "sim - real since arrival, ms",
+        with_air(index),
+        with_air(error, 0.0),
     )
+    shown = _envelope(error)
+    x, y = plot.across(index[shown]), plot.down(error[shown])
+    parts = [_zero(plot), line(joined(x, y), COLOURS["sim"], width=2)]
+    if len(index) < 3:
+        parts += [dot(float(x[i]), float(y[i]), f'fill="{COLOURS["sim"]}"', "") for i in range(len(x))]
+    most, fewest = int(positions["n"].max()), int(positions["n"].min())
+    n = count(most, "request") if most == fewest else f"{count(most)} requests at first, {count(fewest)} at last"
+    return Drawn("error-position", plot.svg(parts), f"Median over the requests that made that token: {n}.")
 
 
-def _figure(title: str, x_title: str, y_title: str) -> go.Figure:
-    axis: Mapping[str, Any] = {"gridcolor": GRID, "zeroline": False, "linecolor": "#aab4be", "automargin": True}
-    return go.Figure(
-        layout={
-            "title": {"text": title, "x": 0.02, "xanchor": "left", "y": 0.96, "font": {"size": 15, "color": INK}},
-            "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
-            "margin": {"l": 60, "r": 44, "t": 64, "b": 48},
-            "height": 340,
-            "plot_bgcolor": "white",
-            "paper_bgcolor": "white",
-            "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"},
-            "hoverlabel": {"bgcolor": "white"},
-            "xaxis": {**axis, "title": {"text": x_title}},
-            "yaxis": {**axis, "title": {"text": y_title}},
-        }
-    )
+def _envelope(values: Floats) -> Ints:
+    """Places of a line's points; of very many the lowest and the highest of each of equal parts."""
+    if len(values) <= _MAX_POSITIONS:
+        return np.arange(len(values))
+    parts: Sequence[Ints] = np.array_split(np.arange(len(values)), _MAX_POSITIONS // 2)
+    ends = [part[pick(values[part])] for part in parts for pick in (np.argmin, np.argmax)]
+    return np.unique([0, *ends, len(values) - 1])
 
 
-def _ms(column: "pd.Series[float]") -> Floats:
-    return np.asarray(column, dtype=np.float64) / NS_PER_MS
+def _zero(plot: Plot) -> str:
+    return line(f"M{at(plot.left)} {at(float(plot.down(0.0)))}H{at(plot.right)}", SOFT, _ZERO)

@@ -11,22 +11,23 @@ from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import between, count, decimals, ms, number, percent
 from gpu_simulate_test.analysis.samples import METRICS
 from gpu_simulate_test.analysis.slo import written, written_throughput
-from gpu_simulate_test.analysis.terms import NAMES, TITLES
+from gpu_simulate_test.analysis.terms import DEFINITIONS, NAMES, TITLES
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
-from gpu_simulate_test.analysis.wording import headline, how_to_read, taken_over, verdict_line
+from gpu_simulate_test.analysis.wording import headline, how_to_read, taken_over, trust, verdict_line
 
 
 def report_context(assessment: Assessment, real: Run, sim: Run) -> dict[str, Any]:
     """Figures written out and sentences, by the names that the templates use."""
     comparison = assessment.comparison
-    groups = latency_table(comparison)
     return {
+        "trust": trust(assessment),
         "headline": headline(assessment),
+        "terms": DEFINITIONS,
+        "pooled": comparison.num_repeats > 1 or len(sim.samples) > 1,
         "verdict": assessment.verdict,
         "verdict_line": verdict_line(assessment),
-        "tiles": [{"name": group["name"], "over": group["over"], **group["rows"][0]} for group in groups],
         "compared": compared(real, sim, comparison.findings),
-        "table": groups,
+        "table": latency_table(comparison),
         "throughput": written_throughput(assessment.throughput),
         "slo": written(assessment.slo),
         "gates": assessment.gates.to_dict("records"),

@@ -1,14 +1,12 @@
-"""Write a comparison down: tables, a trace, a Markdown summary and one interactive HTML page."""
+"""Write a comparison down: tables, a trace, a Markdown summary and one HTML page."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import plotly.graph_objects as go
-from markupsafe import Markup
-
 from gpu_simulate_test.analysis.assess import Assessment
 from gpu_simulate_test.analysis.attribution import Attribution
-from gpu_simulate_test.analysis.charts import interactive_figures, waterfalls
+from gpu_simulate_test.analysis.bars import slowest, waterfalls
+from gpu_simulate_test.analysis.charts import distributions, errors
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.context import latency_table, report_context
 from gpu_simulate_test.analysis.load_metrics import Run
@@ -49,17 +47,14 @@ def write_report(assessment: Assessment, real: Run, sim: Run, run: RunDir, plots
     run.write_table(THROUGHPUT, assessment.throughput)
     if len(assessment.slo):
         run.write_table(SLO, assessment.slo)
-    falls: dict[str, go.Figure] = {}
     if isinstance(assessment.attribution, Attribution):
         run.write_table(ATTRIBUTION, assessment.attribution.table())
-        falls = waterfalls(assessment.attribution)
     run.write_text("trace.json", trace_json(real, sim))
-    figures = falls | interactive_figures(assessment, real, sim)
-    charts = [Markup(one) for one in _html(figures)]  # plotly's own markup, made of numbers
     context = report_context(assessment, real, sim) | {
         "images": [(plot.stem, plot.relative_to(run.path).as_posix()) for plot in plots],
-        "waterfalls": charts[: len(falls)],
-        "charts": charts[len(falls) :],
+        "waterfalls": waterfalls(assessment.attribution),
+        "distributions": distributions(assessment),
+        "errors": [*errors(assessment), slowest(assessment.comparison, real, sim)],
     }
     templates = environment()
     for template in (_SUMMARY, _PAGE):
@@ -86,18 +81,3 @@ def comparison_table(comparison: Comparison) -> str:
         names = [NAMES[metric] for metric, why_not in comparison.unjudged.items() if why_not == reason]
         lines.append(f"{', '.join(names)} {NOT_JUDGED}: {reason}")
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _html(figures: dict[str, go.Figure]) -> list[str]:
-    """Charts as HTML fragments; the first one brings plotly.js for all."""
-    return [
-        str(
-            figure.to_html(
-                full_html=False,
-                include_plotlyjs=index == 0,
-                div_id=name,
-                config={"displayModeBar": False, "responsive": True},
-            )
-        )
-        for index, (name, figure) in enumerate(figures.items())
-    ]

@@ -11,9 +11,11 @@ TITLES = {
     "e2e_per_token": "E2E per output token",
 }
 DEFINITIONS = (
-    "TTFT and E2E count from the scheduled arrival, so the time a request waits in a queue is part of them.",
-    "TBT is the time between neighbouring tokens of a request; the first token has none. "
-    "TPOT = (completion - first token) / (tokens - 1). E2E / token = E2E / tokens.",
+    "TTFT, time to first token, and E2E, end-to-end latency, count from the scheduled arrival, so the time a request "
+    "waits in a queue is part of them.",
+    "TBT, time between tokens, is between neighbouring tokens of a request; the first token has none. TPOT, time per "
+    "output token, = (completion - first token) / (tokens - 1). E2E / token = E2E / tokens.",
+    "P50, P90, P99: what 50, 90, 99 % of them are at most.",
 )
 
 

@@ -10,7 +10,7 @@ from gpu_simulate_test.analysis.calibration import Calibration
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, number, percent
 from gpu_simulate_test.analysis.samples import Floats
-from gpu_simulate_test.analysis.terms import DEFINITIONS, NAMES, counted
+from gpu_simulate_test.analysis.terms import NAMES, counted
 from gpu_simulate_test.analysis.verdict import (
     IN_SAMPLE,
     MAX_FLOOR,
@@ -23,10 +23,7 @@ from gpu_simulate_test.analysis.verdict import (
 )
 
 _MAX_CORNERS = 2000
-_LIMITS = (
-    "An error is simulated - real; a relative error divides by real. Percentiles interpolate linearly.",
-    *DEFINITIONS,
-)
+_LIMITS = ("An error is simulated - real; a relative error divides by real. Percentiles interpolate linearly.",)
 
 
 def taken_over(comparison: Comparison, metric: str) -> str:
@@ -48,6 +45,32 @@ def cdf_limits(comparison: Comparison, metric: str) -> tuple[float, float]:
     low, high = min(float(x[0]) for x in both), max(float(x[-1]) for x in both)
     air = 0.04 * (high - low) or 0.05 * high or 1.0
     return low - air, high + air
+
+
+def trust(assessment: Assessment) -> str:
+    """Say in one sentence, and in plain words, whether the simulation can be relied on."""
+    verdict, tolerance = assessment.verdict, percent(assessment.tolerance)
+    if verdict == VOID:
+        return "These two runs prove nothing about the simulation: they are not of the same thing."
+    if verdict == IN_SAMPLE:
+        return "Whether to rely on the simulation is not shown: it was fitted to a run that it is compared with here."
+    if verdict == TOO_NOISY:
+        return "Whether to rely on the simulation cannot be said: the real runs differ too much from each other."
+    if verdict == NOT_JUDGED:
+        return "Whether to rely on the simulation cannot be said: the records lack what a verdict needs."
+    rows = assessment.comparison.percentiles
+    found = rows.loc[(rows["statistic"] != "mean") & (rows["verdict"] != NOT_JUDGED), "verdict"]
+    off, noisy, total = int((found == OFF).sum()), int((found == TOO_NOISY).sum()), len(found)
+    floor = assessment.comparison.num_repeats > 1
+    if verdict == OFF:
+        beyond = " and by more than real runs differ from each other" if floor else ""
+        figures = f"{off} of {total} latency figures are off by more than {tolerance}"
+        return f"Do not rely on the simulation here: {figures}{beyond}."
+    good = f"within {tolerance} of the real ones" + (" or within what real runs differ by" if floor else "")
+    rest = [f"{off} off, no more than by chance"] * bool(off) + [f"{noisy} too noisy to judge"] * bool(noisy)
+    more = f" ({', '.join(rest)})" if rest else ""
+    figures = f"{total - off - noisy} of {total} latency figures are {good}"
+    return f"The simulation can be relied on for such a load: {figures}{more}."
 
 
 def headline(assessment: Assessment) -> str:

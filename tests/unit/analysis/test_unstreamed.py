@@ -82,14 +82,9 @@ def test_every_page_and_the_terminal_say_what_is_not_judged_and_why(tmp_path: Pa
     for text in (verdict_line(found), FIRST, TOKENS, f"first token of {N} of {N} requests"):
         assert text in page.replace("&#43;", "+")
         assert text in summary
-    charts = set(re.findall(r'<div id="([\w-]+)" class="plotly', page))
-    assert charts == {f"{kind}-{name}" for kind in ("cdf", "qq") for name in ("e2e", "e2e_per_token")} | {
-        "scatter-e2e",
-        "error-prompt",
-        "timeline-slowest",
-    }, "no chart of what is not known"
-    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
-    assert not re.search(r"\bnan\b", markup + summary, flags=re.IGNORECASE)
+    charts = set(re.findall(r'<figure class="card" id="([\w-]+)"', page))
+    assert charts == {"cdf-e2e", "cdf-e2e_per_token", "error-e2e", "timeline-slowest"}, "no chart of what is not known"
+    assert not re.search(r"\bnan\b", page + summary, flags=re.IGNORECASE)
     for path in (tmp_path / "out").glob("*.csv"):
         assert "nan" not in path.read_text(encoding="utf-8").lower(), "an empty field"
     trace = json.loads((tmp_path / "out" / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
@@ -166,7 +161,7 @@ def test_a_difference_is_explained_as_far_as_it_is_known(tmp_path: Path) -> None
     pd.testing.assert_frame_equal(parts["some"]["ttft"], kept)
     assert parts["all"].keys() == {"e2e"}
     pd.testing.assert_frame_equal(parts["all"]["e2e"], whole.per_request["e2e"])
-    assert len(re.findall(r'<div id="waterfall-', (tmp_path / "all" / "report.html").read_text(encoding="utf-8"))) == 1
+    assert len(re.findall(r'id="waterfall-', (tmp_path / "all" / "report.html").read_text(encoding="utf-8"))) == 1
 
 
 @pytest.mark.parametrize(
