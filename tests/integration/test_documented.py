@@ -8,8 +8,8 @@ import pytest
 from gpu_simulate_test.io import metadata
 from gpu_simulate_test.io.files import read_json
 from gpu_simulate_test.io.metadata import Key
-from gpu_simulate_test.io.reference import TABLES
 from gpu_simulate_test.profiles.bundle import PROFILE_META
+from scripts.reference.artifacts import TABLES
 
 
 @pytest.fixture

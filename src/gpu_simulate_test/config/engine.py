@@ -55,10 +55,13 @@ class HardwareConfig(Settings):
     fp16_tflops: Int = Field(
         default=1, ge=1, le=MAX_TOKENS, description="for Vidur's device record, whose utilisation we do not use"
     )
-    total_memory_gb: Int = Field(default=1, ge=1, le=MAX_TOKENS, description="the same")
+    total_memory_gb: Int = Field(default=1, ge=1, le=MAX_TOKENS, description="the same, in GB")
     system: str | None = Field(default=None, description="the operator database's name of it")
     price_per_hour: Float | None = Field(
-        default=None, ge=0, le=1e9, description="of one GPU, in any currency; then the cost of output tokens is told"
+        default=None,
+        ge=0,
+        le=1e9,
+        description="of one GPU, in any currency; then the cost of a million output tokens is told",
     )
 
 
@@ -68,11 +71,14 @@ class BackendConfig(Settings):
     name: Literal["transformers", "vllm", "sarathi", "recorded"] = Field(
         description="engine; recorded: nothing is served, a run that somebody else measured is imported"
     )
-    ignore_eos: bool = Field(description="false: a request may stop early; num_decode_tokens_actual tells")
+    ignore_eos: bool = Field(
+        description="false: a request may stop early, as num_decode_tokens_actual tells; then vidur-sim needs "
+        "real_run_dir"
+    )
     warmup_requests: Int = Field(ge=0, le=MAX_REQUESTS, description="served before anything is measured")
     attn_implementation: str = Field(description="attention kernel, by the engine's own name")
     num_threads: Tokens | None = Field(
-        description="CPU threads; with more than one a busy neighbour makes times jump; null: as torch likes"
+        description="CPU threads of the engine; with more than one a busy neighbour makes times jump; null: torch's own"
     )
     requests: str | None = Field(
         default=None, description="recorded: the file of requests; its content says its format"

@@ -27,13 +27,14 @@ class EngineLimits(Settings):
     max_num_batched_tokens: _Count = Field(description="tokens in one batch, decode first, prompts split to fit")
     block_size: _Count = Field(description="tokens in a KV-cache block")
     num_blocks: Annotated[Int, Field(ge=0, le=10**15)] = Field(
-        description="KV-cache blocks; 0: as many as the operator database's memory model says"
+        description="KV-cache blocks, of block_size tokens each; 0: as many as the operator database's model says"
     )
     watermark: Float = Field(default=0.0, ge=0, lt=1, description="share of the KV blocks that admission leaves free")
     enable_prefix_caching: bool = Field(
         default=False,
         description="what of the KV cache is not given away is used again: by a preempted request; with "
-        "vidur/scheduler=vllm_v1 also by prompts that begin with the same blocks",
+        "vidur/scheduler=vllm_v1 also by prompts that begin with the same blocks; true with backend=recorded and "
+        "profile=operator_db, and backend=vllm serves with it as well",
     )
     reserve_whole_prompt: bool = Field(
         default=True,
@@ -43,15 +44,24 @@ class EngineLimits(Settings):
     async_scheduling: bool = Field(
         default=False,
         description="vllm_v1: the batch of an iteration is fixed when the one before it begins; vLLM's default on "
-        "GPUs since 0.14",
+        "GPUs since 0.14: true with profile=operator_db unless backend.engine and backend.engine_version of a "
+        "recorded run say otherwise, and of a recorded run where they say it",
     )
-    tensor_parallel: _Degree = Field(default=1, description="GPUs that share each layer")
-    pipeline_parallel: _Degree = Field(default=1, description="groups of GPUs that share the layers")
+    tensor_parallel: _Degree = Field(
+        default=1, description="GPUs that share each layer; simulated where the profile has them"
+    )
+    pipeline_parallel: _Degree = Field(
+        default=1,
+        description="groups of GPUs that share the layers, as many each, with a batch in each at a time; in Vidur's "
+        "own loop, so with vidur/scheduler=sarathi",
+    )
     expert_parallel: _Degree = Field(
         default=1, description="groups of GPUs that share the experts; the GPUs of a layer share each expert else"
     )
     data_parallel: _Degree = Field(
-        default=1, description="replicas: engines that each serve some of the requests, each with all other limits"
+        default=1,
+        description="replicas: engines that each serve some of the requests, as vidur/router says, each with all other "
+        "limits",
     )
     kv_cache_dtype: Literal["auto", "fp8"] = Field(default="auto", description="of the KV cache; auto: as dtype")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="of weights and KV cache")

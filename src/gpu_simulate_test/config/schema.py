@@ -60,14 +60,17 @@ __all__ = [
 class OutputConfig(Settings):
     """Where results go."""
 
-    root: str = Field(description="the folder that holds every stage's sub-folder")
+    root: str = Field(description="the folder of all results: it holds every stage's sub-folder")
 
 
 _Limit = Annotated[Float, Field(ge=1e-6, le=MAX_SECONDS)]
 
 
 class SloConfig(Settings):
-    """Service-level objectives: what a request's latencies may be at most; null is no objective."""
+    """Service-level objectives: what a request's latencies may be at most; null is no objective.
+
+    Reports then have the share of requests that meets them, and the goodput.
+    """
 
     ttft_ms: _Limit | None = Field(default=None, description="time to its first token, at most")
     tbt_ms: _Limit | None = Field(default=None, description="mean time between its tokens, at most")
@@ -117,7 +120,7 @@ class RealBenchConfig(EngineStageConfig):
         default=5,
         ge=1,
         le=10_000,
-        description="the same workload, measured that many times: how far real differs from real",
+        description="the same workload, measured that many times: how far real differs from real, the noise floor",
     )
 
 
@@ -145,7 +148,10 @@ class VidurProfileConfig(EngineStageConfig):
 class VidurSimConfig(StageConfig):
     """Settings of vidur-sim."""
 
-    real_run_dir: str | None = Field(default=None, description="take limits and output lengths from this real run")
+    real_run_dir: str | None = Field(
+        default=None,
+        description="take batch limits, KV blocks, output lengths and the machine's speed from this real run",
+    )
     match_speed: bool = Field(
         default=True,
         description="with real_run_dir: scale by how fast the machine was then, by the reference bursts of both",
@@ -155,13 +161,18 @@ class VidurSimConfig(StageConfig):
 class CompareRunsConfig(StageConfig):
     """Settings of compare-runs."""
 
-    real_run_dir: str | None = Field(default=None, description="null: the newest finished pair of one workload")
-    sim_run_dir: str | None = Field(default=None, description="the same")
+    real_run_dir: str | None = Field(
+        default=None, description="the real run; null: the newest finished pair of one workload"
+    )
+    sim_run_dir: str | None = Field(default=None, description="the simulated run; null: likewise")
     allow_mismatch: bool = Field(
-        default=False, description="compare what can be compared although workloads or token counts differ"
+        default=False,
+        description="compare what can be compared although workloads or token counts differ, with a caveat",
     )
     tolerance: Float = Field(default=0.05, ge=0, le=10, description="a relative error up to this is good enough")
-    gate: bool = Field(default=False, description="exit 5 when the verdict is off, void or in-sample, for use in CI")
+    gate: bool = Field(
+        default=False, description="exit 5 when the verdict is off, void or in-sample, after writing the report: for CI"
+    )
 
 
 STAGES: dict[str, type[StageConfig]] = {

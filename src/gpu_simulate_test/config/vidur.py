@@ -39,10 +39,13 @@ ProfileConfig = Annotated[MeasuredProfile | LlmServingSimProfile | OperatorDbPro
 class ProfilingConfig(Settings):
     """Where the profile is, and how carefully it is measured."""
 
-    root: str = Field(description="where vidur-profile writes and vidur-sim reads")
-    repeats: Int = Field(ge=2, le=10_000, description="timed repeats of each point")
+    root: str = Field(description="the profiling bundle: where vidur-profile writes and vidur-sim reads")
+    repeats: Int = Field(ge=2, le=10_000, description="timed repeats of each point, at most")
     budget_s: Float = Field(
-        ge=1, le=1_000_000, description="seconds for whole iterations; the operators take some more"
+        ge=1,
+        le=1_000_000,
+        description="seconds for whole iterations, in rounds; it is told when that is too short for one; the operators "
+        "take some more",
     )
 
 
@@ -50,8 +53,7 @@ class SchedulerConfig(Settings):
     """Who is in the next batch."""
 
     name: Literal["sarathi", "vllm_v1", "vllm", "orca"] = Field(
-        description="sarathi, vllm, orca: Vidur's replica schedulers; vllm_v1: our core, by the rules of vLLM's V1 "
-        "engine, with its prefix caching and asynchronous scheduling"
+        description="who is in the next batch; an option of vidur/scheduler"
     )
 
 
@@ -59,26 +61,21 @@ class PredictorConfig(Settings):
     """How the simulator predicts an iteration's time."""
 
     name: Literal["iteration", "calibrated", "operators_only", "stock"] = Field(
-        description="iteration: operators and what they leave out; calibrated: that and the constants that "
-        "vidur-profile learned from a real run; operators_only: what Vidur alone sees; stock: Vidur's own random "
-        "forests, minutes of training"
+        description="what an iteration takes; an option of vidur/predictor"
     )
 
 
 class LoopConfig(Settings):
     """What serves the simulated requests."""
 
-    name: Literal["core", "vidur"] = Field(
-        description="core: ours, checked against Vidur's on a run's first requests; vidur: Vidur's own"
-    )
+    name: Literal["core", "vidur"] = Field(description="what serves the simulated requests; an option of vidur/loop")
 
 
 class RouterConfig(Settings):
     """Which replica gets a request."""
 
     name: Literal["round_robin", "least_outstanding"] = Field(
-        description="with limits.data_parallel, the replica that a request is given when it arrives: round_robin: the "
-        "next one; least_outstanding: the one where fewest wait, as Vidur's `lor`, which does not count who is served"
+        description="with limits.data_parallel, the replica that a request is given; an option of vidur/router"
     )
 
 
@@ -94,5 +91,5 @@ class VidurConfig(Settings):
         ge=0,
         le=10_000,
         description="further simulations, with the scatter of the profile's "
-        "iterations and calibrated constants drawn out of their intervals; 0: none",
+        "iterations and calibrated constants drawn out of their intervals: a range for each figure; 0: none",
     )

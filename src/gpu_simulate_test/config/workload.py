@@ -26,7 +26,8 @@ class ArrivalConfig(Settings):
     """When requests arrive."""
 
     kind: Literal["fixed_interval", "poisson", "gamma", "ramp", "trace", "closed_loop"] = Field(
-        description="how the gaps are made; trace: as recorded there; closed_loop: a request is sent when one completes"
+        description="how the gaps are made; trace: as recorded there; closed_loop: a request is sent when one "
+        "completes, also with a recorded run in place of its arrivals"
     )
     inter_arrival_ns: Int = Field(ge=0, le=MAX_ARRIVAL_NS, description="fixed_interval: the gap")
     rate_per_s: _Rate = Field(description="requests a second; ramp: at the first request")
@@ -54,7 +55,9 @@ class ArrivalConfig(Settings):
 class PrefixConfig(Settings):
     """What synthetic prompts begin with in common."""
 
-    num_prefixes: Int = Field(default=1, ge=1, le=MAX_REQUESTS, description="synthetic: how many; each request has one")
+    num_prefixes: Int = Field(
+        default=1, ge=1, le=MAX_REQUESTS, description="synthetic: how many; one is drawn for each"
+    )
     num_tokens: Tokens | None = Field(
         default=None, description="synthetic: tokens of each, counted in num_prefill_tokens; null: nothing is shared"
     )
@@ -101,13 +104,13 @@ class WorkloadConfig(Settings):
     """What is asked of the engine: prompts (from a file, synthetic, or as recorded), output lengths, arrivals."""
 
     source: Literal["prompts", "synthetic", "trace"] = Field(description="where requests come from")
-    prompts: str | None = Field(description="prompts: the JSON Lines file")
+    prompts: str | None = Field(description="prompts: your own JSON Lines file, or the shipped one")
     num_requests: Annotated[Int, Field(ge=1, le=MAX_REQUESTS)] | None = Field(
         description="how many: the first N, prompts from the top again when there are fewer; null: each once"
     )
-    num_prefill_tokens: Tokens | None = Field(description="synthetic: tokens of a prompt")
+    num_prefill_tokens: Tokens | None = Field(description="synthetic: tokens of a prompt, at most")
     num_prefill_tokens_min: Tokens | None = Field(description=_MIN.format("num_prefill_tokens"))
-    num_decode_tokens: Tokens = Field(description="output tokens asked of each request; a trace has its own")
+    num_decode_tokens: Tokens = Field(description="output tokens asked of each request, at most; a trace has its own")
     num_decode_tokens_min: Tokens | None = Field(description=_MIN.format("num_decode_tokens"))
     seed: Seed = Field(description="of lengths, tokens and arrivals")
     arrival: ArrivalConfig
@@ -126,16 +129,18 @@ class WorkloadConfig(Settings):
         default=None, description="of a table of your own: {num_prefill_tokens: input, arrival_time_s: start, ...}"
     )
     trace_time_unit: Literal["s", "ms", "us", "ns"] | None = Field(
-        default=None, description="of a trace whose format does not say it"
+        default=None, description="of a trace whose format does not say it; such a trace asks for it"
     )
-    trace_start_s: _Seconds | None = Field(default=None, description="a window, seconds since the first request")
+    trace_start_s: _Seconds | None = Field(
+        default=None, description="a window, seconds since the first request; num_requests counts within it"
+    )
     trace_end_s: _Seconds | None = Field(default=None, description="the window's end")
     trace_time_scale: _Scale = Field(default=1.0, description="gaps are multiplied by it: 0.5 is twice the rate")
     trace_length_scale: _Scale = Field(default=1.0, description="prompts and outputs are multiplied by it")
     sessions: bool = Field(
         default=False,
-        description="trace: all turns of its conversations, each sent when the one before it is answered, after the "
-        "recorded delay or the think time",
+        description="trace: all turns of its conversations (ShareGPT; Mooncake's keys with session_id and delay; "
+        "Alibaba's chats), each sent when the one before it is answered, after the recorded delay or the think time",
     )
 
     @model_validator(mode="after")

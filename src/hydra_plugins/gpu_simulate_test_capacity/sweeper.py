@@ -1,6 +1,6 @@
 """Hydra's side of the capacity search: a sweeper that hands its combinations and its launcher over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -10,26 +10,19 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+_TOLERANCE = {"doc": "relative distance of the highest load that met the objectives and the lowest that missed them"}
+_ROUNDS = {"doc": "rounds of simulations, one for each combination, at most"}
+
 
 @dataclass
 class CapacityConf:
-    """Settings of the search.
-
-    Attributes
-    ----------
-    tolerance : float
-        Relative distance of the highest load that met the objectives and the lowest that missed them.
-    max_rounds : int
-        Of simulations, one for each combination.
-    low, high : float, optional
-        No load below or above is tried.
-    """
+    """Settings of the search; what each means is in its metadata."""
 
     _target_: str = "hydra_plugins.gpu_simulate_test_capacity.sweeper.CapacitySweeper"
-    tolerance: float = 0.05
-    max_rounds: int = 25
-    low: float | None = None
-    high: float | None = None
+    tolerance: float = field(default=0.05, metadata=_TOLERANCE)
+    max_rounds: int = field(default=25, metadata=_ROUNDS)
+    low: float | None = field(default=None, metadata={"doc": "no load below it is tried"})
+    high: float | None = field(default=None, metadata={"doc": "no load above it is tried"})
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="capacity", node=CapacityConf, provider="gpu-simulate-test")

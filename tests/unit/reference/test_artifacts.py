@@ -6,7 +6,7 @@ import pytest
 
 from gpu_simulate_test.analysis import gates
 from gpu_simulate_test.config.paths import project_root
-from gpu_simulate_test.io.reference import FOLDER, KEYS, TABLES, rendered
+from scripts.reference.artifacts import FOLDER, KEYS, TABLES, rendered
 
 TEXT = "".join(path.read_text(encoding="utf-8") for path in sorted((project_root() / FOLDER).glob("*.md")))
 

@@ -81,10 +81,8 @@ def _templates(node: ast.expr) -> list[str]:
 
 def _codes() -> list[str]:
     kinds = {one.exit_code: one for one in _CLASSES.values() if one.__base__ is errors.StageError}
-    rows = [
-        f"| {code} | {one.__name__} | {(one.__doc__ or '').splitlines()[0]} |" for code, one in sorted(kinds.items())
-    ]
-    return ["| exit code | kind | meaning |", "| --- | --- | --- |", *rows]
+    rows = [f"| {code}<br><small>{one.__name__}</small> | {one.__doc__} |" for code, one in sorted(kinds.items())]
+    return ["| exit code | meaning |", "| --- | --- |", *rows]
 
 
 def _others(explained: list[str]) -> list[str]:

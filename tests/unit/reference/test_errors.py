@@ -4,7 +4,7 @@ import pytest
 
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.errors import ArtifactError, ConfigError, GateError, MachineError
-from scripts.error_reference import PAGE, messages, patterns, rendered, texts
+from scripts.reference.errors import PAGE, messages, patterns, rendered, texts
 
 TEXT = (project_root() / PAGE).read_text(encoding="utf-8")
 
@@ -30,7 +30,7 @@ def test_a_message_is_told_once() -> None:
 
 @pytest.mark.parametrize("kind", [ConfigError, ArtifactError, MachineError, GateError])
 def test_every_exit_code_has_its_line(kind: type[Exception]) -> None:
-    assert f"| {kind.exit_code} | {kind.__name__} |" in TEXT
+    assert f"| {kind.exit_code}<br><small>{kind.__name__}</small> |" in TEXT
 
 
 def test_a_changed_message_is_noticed() -> None:

@@ -1,0 +1,1 @@
+"""The reference pages of the site, made from the code."""
