@@ -2,7 +2,7 @@
 
 The database knows one operator at one size, and says of each figure whether it was measured, interpolated or estimated.
 Where a size lies outside its tables, the nearest work of the same kind that lies inside is priced; the reasons are in
-``specs/research.md``. The host's own work is in no table, and so in no figure here.
+``docs/concepts/prices.md``. The host's own work is in no table, and so in no figure here.
 """
 
 from contextlib import suppress
