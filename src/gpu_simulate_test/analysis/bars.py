@@ -73,9 +73,9 @@ def slowest(comparison: Comparison, real: Run, sim: Run) -> Drawn:
     ids = comparison.real.latencies.nlargest(_SLOWEST, "e2e_ns")["request_id"].tolist()
     rows = [[_spans(run, request_id) for run in (real, sim)] for request_id in ids]
     longest = max(end for pair in rows for spans in pair for _, _, end in spans)
-    name = f"{len(ids)} slowest requests" if len(ids) > 1 else "slowest request"
+    slow = f"{len(ids)} slowest requests" if len(ids) > 1 else "slowest request"
     plot = Plot(
-        f"The {name} of the real run",
+        f"The {slow} of the real run",
         "ms since arrival",
         None,
         (0.0, longest or 1.0),
@@ -95,11 +95,15 @@ def slowest(comparison: Comparison, real: Run, sim: Run) -> Drawn:
                 parts.append(box(left, right, level, _THIN, _of_phase(phase, below), said))
     found = {phase for pair in rows for spans in pair for phase, _, _ in spans}
     named = [
-        (f'<rect width="11" height="10" {_of_phase(phase, 0)}/><rect x="11" width="11" height="10" '
-         f'{_of_phase(phase, 1)}/>', phase)
-        for phase in sorted(found, key=lambda name: [list(_PHASES).index(part) for part in name.split(" and ")])
-    ]  # fmt: skip
-    return Drawn("timeline-slowest", plot.svg([*parts, *legend(named)]), "In each sample of a colour: real, simulated.")
+        (f'<rect width="11" height="10" fill="{real_}"/><rect x="11" width="11" height="10" fill="{sim_}"/>', name)
+        for name, (real_, sim_) in _PHASES.items()
+        if any(phase.endswith(name) for phase in found)
+    ]
+    joined = " A phase not told apart from the one before has its own colour for both." * any(
+        " and " in one for one in found
+    )
+    note = f"Left half of a colour's sample: real; right half: simulated.{joined}"
+    return Drawn("timeline-slowest", plot.svg([*parts, *legend(named)]), note)
 
 
 def _of_phase(phase: str, side: int) -> str:

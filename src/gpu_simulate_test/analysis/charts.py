@@ -15,7 +15,7 @@ from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, n
 from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats, Ints
 from gpu_simulate_test.analysis.svg import Plot, at, dot, joined, legend, line, text, with_air
 from gpu_simulate_test.analysis.terms import NAMES, TITLES
-from gpu_simulate_test.analysis.wording import cdf, cdf_limits, taken_over
+from gpu_simulate_test.analysis.wording import beyond, cdf, cdf_limits, taken_over
 
 _LOOKS = {"real": ("", 1.8), "sim": ("6 2", 2.2)}  # told apart without their colours, too
 _MAX_POINTS = 2000
@@ -75,7 +75,11 @@ def _cdf(comparison: Comparison, metric: str) -> Markup:
         parts.append(text(plot.right + 5, place + 4, name.upper()))
     for side, (dashes, width) in _LOOKS.items():
         x, share = cdf(comparison, side, metric)
-        parts.append(line(_climb(plot.across(x), plot.down(100 * share)), COLOURS[side], dashes, width))
+        within = x <= plot.x[1]
+        path = _climb(plot.across(x[within]), plot.down(100 * share[within])) + f"H{at(plot.right)}" * (
+            not within.all()
+        )
+        parts.append(line(path, COLOURS[side], dashes, width))
     parts += [
         _mark(plot, side, comparison.figure(metric, name, f"{side}_ns") / NS_PER_MS, level, name)
         for side in COLOURS
@@ -105,9 +109,11 @@ def _climb(x: Floats, y: Floats) -> str:
 
 def _distance(comparison: Comparison, metric: str, row: Mapping[Any, Any]) -> str:
     digits = decimals(comparison.of_metric(metric)[["real_ns", "sim_ns"]])
+    over = f"n = {taken_over(comparison, metric)}{beyond(comparison, metric)}."
+    ks, wasserstein = number(100 * row["ks"], 1), ms(row["wasserstein_ns"], digits)
     return (
-        f"n = {taken_over(comparison, metric)}. The lines are at most {number(100 * row['ks'], 1)} points apart in "
-        f"height (Kolmogorov-Smirnov) and {ms(row['wasserstein_ns'], digits)} ms across on average (Wasserstein)."
+        f"{over} The lines are at most {ks} points apart in height (Kolmogorov-Smirnov) and {wasserstein} ms across on "
+        "average (Wasserstein)."
     )
 
 
@@ -120,14 +126,14 @@ def _scatter(name: str, title: str, frame: pd.DataFrame, values: Floats, unit: s
     parts = [_zero(plot)]
     if len(others):
         path = "".join(f"M{at(one)} {at(other)}h0" for one, other in zip(x[others], y[others], strict=True))
-        look = f'stroke="{COLOURS["sim"]}" stroke-width="5" stroke-linecap="round" stroke-opacity="0.45"'
+        look = f'stroke="{COLOURS["sim"]}" stroke-width="5" stroke-linecap="round" stroke-opacity="0.5"'
         parts.append(f'<path d="{path}" fill="none" {look}/>')
     columns = ["request_id", "num_prefill_tokens", "num_tokens_compared"]
     figures = frame[columns].to_numpy()[told]
-    look = f'fill="{COLOURS["sim"]}" fill-opacity="0.65" stroke="#fff" stroke-width="0.6"'
+    look = f'fill="{COLOURS["sim"]}" fill-opacity="0.5"'
     for index, (request, size, output) in zip(told, figures, strict=True):
         said = f"request {request} ({size:,} in, {output:,} out): {number(values[index], 2, sign=True)}"
-        parts.append(dot(float(x[index]), float(y[index]), look, f"{said} {unit.rpartition(' ')[2]}"))
+        parts.append(dot(float(x[index]), float(y[index]), look, f"{said} {unit.rpartition(' ')[2]}", size=2.5))
     known, drawn = int(np.isfinite(values).sum()), len(told) + len(others)
     over = f"{count(drawn)} of {count(known, 'request')} drawn, those furthest off among them."
     return Drawn(name, plot.svg(parts), over if drawn < known else f"n = {count(known, 'request')}.")

@@ -12,7 +12,7 @@ from gpu_simulate_test.analysis.numbers import NS_PER_MS, decimals, ms, percent
 from gpu_simulate_test.analysis.samples import METRICS, PERCENTILES, Floats
 from gpu_simulate_test.analysis.terms import NAMES, TITLES
 from gpu_simulate_test.analysis.verdict import NOT_JUDGED
-from gpu_simulate_test.analysis.wording import cdf, cdf_limits, taken_over
+from gpu_simulate_test.analysis.wording import beyond, cdf, cdf_limits, taken_over
 from gpu_simulate_test.io.files import write_atomic
 
 
@@ -44,7 +44,9 @@ def _picture(comparison: Comparison, metric: str) -> Picture:
     known = why_not is None
     return Picture(
         title=TITLES[metric],
-        below=f"real against simulated, n = {taken_over(comparison, metric)}" if known else NOT_JUDGED,
+        below=f"real against simulated, n = {taken_over(comparison, metric)}{beyond(comparison, metric)}"
+        if known
+        else NOT_JUDGED,
         x_label=f"{NAMES[metric]}, ms",
         y_label=f"{'token gaps' if metric == 'tbt' else 'requests'} at or below, %",
         levels={name.upper(): level / 100 for name, level in PERCENTILES.items()},

@@ -16,7 +16,7 @@ from gpu_simulate_test.analysis.run_words import doubts, hardware, how_to_read, 
 from gpu_simulate_test.analysis.samples import Floats, ints, request_latencies
 from gpu_simulate_test.analysis.slo import levels, objectives, title_of
 from gpu_simulate_test.analysis.templates import environment
-from gpu_simulate_test.analysis.terms import NAMES, TITLES, counted
+from gpu_simulate_test.analysis.terms import DEFINITIONS, TITLES, counted
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.io.run_dir import RunDir
@@ -58,7 +58,7 @@ def write_run_report(target: RunDir, meta: dict[str, Any], slo: SloConfig, price
     went = course(run)
     context = {
         "headline": _headline(run, table, attained),
-        "tiles": _tiles(table, attained),
+        "terms": DEFINITIONS,
         "simulated": simulated(run, num_samples),
         "latencies": _latencies(run, table),
         "slo": attained,
@@ -96,32 +96,6 @@ def _range(column: "pd.Series[float]", digits: int) -> str:
         return ""
     low, high = column.quantile([0.025, 0.975])
     return between(number(low, digits), number(high, digits))
-
-
-def _tiles(table: pd.DataFrame, met: list[dict[str, str]]) -> list[dict[str, str]]:
-    tiles = []
-    for metric in LATENCIES:
-        columns = {name: table[f"{metric}_{name}_ms"] for name in ("p50", "p99")}
-        digits = decimals(columns["p50"] * NS_PER_MS)
-        p50, p99 = (number(column.mean(), digits) for column in columns.values())
-        within = _range(columns["p50"], digits)
-        tiles.append(
-            {
-                "name": f"{NAMES[metric]} P50, ms",
-                "value": p50 or "undefined",
-                "detail": f"P99 {p99}" if p99 else "",
-                "range": within and f"95 %: {within}",
-            }
-        )
-    tokens, done = (table[name] for name in ("output_tokens_per_s", "requests_per_s"))
-    detail = f"{significant(done.mean())} requests/s completed"
-    tiles.append({"name": "Output tokens/s", "value": significant(tokens.mean()), "detail": detail, "range": ""})
-    if met:
-        all_of_them = met[-1]
-        detail = f"goodput {all_of_them['goodput']} requests/s"
-        within = all_of_them["range"] and f"95 %: {all_of_them['range']}"
-        tiles.append({"name": "Objectives met", "value": all_of_them["attainment"], "detail": detail, "range": within})
-    return tiles
 
 
 def _latencies(run: Run, table: pd.DataFrame) -> list[dict[str, Any]]:

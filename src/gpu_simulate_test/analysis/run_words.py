@@ -9,7 +9,6 @@ from gpu_simulate_test.analysis.load_metrics import Run
 from gpu_simulate_test.analysis.numbers import count, number, percent
 from gpu_simulate_test.analysis.run_figures import num_gpus_of
 from gpu_simulate_test.analysis.slo import objectives
-from gpu_simulate_test.analysis.terms import DEFINITIONS
 from gpu_simulate_test.config.limits import EngineLimits
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.io.metadata import sources_told
@@ -145,7 +144,6 @@ def doubts(run: Run, num_samples: int) -> list[str]:
 def how_to_read(run: Run, slo: SloConfig, num_samples: int) -> list[str]:
     """What the figures mean, a sentence or two each."""
     said = [
-        *DEFINITIONS,
         "Over time: a line is the mean over each part of the run, the band above it reaches to the most at any moment "
         "of it. Of the time to first token it is the median and the longest of the requests that arrived then.",
         "A request waits until the first iteration that holds it; one that waits again after a preemption does not "

@@ -129,12 +129,12 @@ def box(left: float, right: float, top: float, height: float, colours: str, titl
     return f"<rect {place} {colours}>{_told(title)}</rect>"
 
 
-def dot(x: float, y: float, colours: str, title: str, *, diamond: bool = False) -> str:
-    """A mark: a circle or a diamond."""
+def dot(x: float, y: float, colours: str, title: str, *, diamond: bool = False, size: float = 3.4) -> str:
+    """A mark: a circle of a radius or a diamond."""
     shape = (
         f'<path d="M{at(x)} {at(y - 4.6)}l4.6 4.6l-4.6 4.6l-4.6 -4.6z" {colours}>'
         if diamond
-        else f'<circle cx="{at(x)}" cy="{at(y)}" r="3.4" {colours}>'
+        else f'<circle cx="{at(x)}" cy="{at(y)}" r="{at(size)}" {colours}>'
     )
     return f"{shape}{_told(title)}</{'path' if diamond else 'circle'}>"
 

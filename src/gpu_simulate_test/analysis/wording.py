@@ -23,6 +23,7 @@ from gpu_simulate_test.analysis.verdict import (
 )
 
 _MAX_CORNERS = 2000
+_LONG_TAIL = 2  # of a maximum beyond so many times P99 a chart would show little else
 _LIMITS = ("An error is simulated - real; a relative error divides by real. Percentiles interpolate linearly.",)
 
 
@@ -40,11 +41,24 @@ def cdf(comparison: Comparison, side: str, metric: str) -> tuple[Floats, Floats]
 
 
 def cdf_limits(comparison: Comparison, metric: str) -> tuple[float, float]:
-    """Axis limits in ms that leave some air around both samples."""
-    both = [comparison.cdfs[side][metric][0] / NS_PER_MS for side in ("real", "sim")]
-    low, high = min(float(x[0]) for x in both), max(float(x[-1]) for x in both)
+    """Axis limits in ms that leave some air around both samples, or around all but a long tail of them."""
+    low, high = _ends(comparison, metric)
+    tail = max(comparison.figure(metric, "p99", f"{side}_ns") for side in ("real", "sim")) / NS_PER_MS
+    high = high if high <= _LONG_TAIL * tail else 1.25 * tail
     air = 0.04 * (high - low) or 0.05 * high or 1.0
     return low - air, high + air
+
+
+def beyond(comparison: Comparison, metric: str) -> str:
+    """Say what is right of the chart; empty where nothing is."""
+    high = _ends(comparison, metric)[1]
+    return f"; the slowest, up to {number(high, 0)} ms, right of it" if high > cdf_limits(comparison, metric)[1] else ""
+
+
+def _ends(comparison: Comparison, metric: str) -> tuple[float, float]:
+    """The least and the most of both samples, ms."""
+    both = [comparison.cdfs[side][metric][0] / NS_PER_MS for side in ("real", "sim")]
+    return min(float(x[0]) for x in both), max(float(x[-1]) for x in both)
 
 
 def trust(assessment: Assessment) -> str:

@@ -14,6 +14,7 @@ from gpu_simulate_test.studies.marks import Line, Mark
 _LOG_FROM = 15  # an axis whose values span more than this factor is logarithmic
 _FAR = 3  # a limit beyond so many times the largest value would leave no room for what is measured
 _FEW = 40  # marks of a line that have room
+_RIGHT = 0.7  # of the width; a name there is at the left of its mark
 _GAP = 11.0  # points between the codes at the right edge
 _DASHES = (0, (2, 1.5))
 
@@ -103,7 +104,15 @@ def draw_front(axes: Axes, front: Sequence[Mark]) -> None:
         place = axes.transData.transform((mark.x, mark.y)) * 72 / axes.figure.dpi
         if all(abs(place - other)[0] > 34 or abs(place - other)[1] > 11 for other in taken):
             taken.append(place)
-            text = axes.annotate(mark.name, (mark.x, mark.y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            at_left = axes.transAxes.inverted().transform(axes.transData.transform((mark.x, mark.y)))[0] > _RIGHT
+            text = axes.annotate(
+                mark.name,
+                (mark.x, mark.y),
+                xytext=(-5 if at_left else 5, 4),
+                ha="right" if at_left else "left",
+                textcoords="offset points",
+                fontsize=8,
+            )
             text.set_parse_math(False)
 
 
@@ -157,7 +166,6 @@ def draw_codes(axes: Axes, lines: Sequence[Line]) -> None:
             va="center",
             fontsize=8.5,
             fontweight="bold",
-            color=line.colour,
             arrowprops={"arrowstyle": "-", "color": line.colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4},
             annotation_clip=False,
         )

@@ -165,7 +165,8 @@ def _limit(sweep: Sweep, figure: Figure) -> tuple[float, str] | None:
 def _against_load(sweep: Sweep, figure: Figure, x: str, link: Link) -> str:
     lines = _lines(sweep, x, figure, link)
     loads = sorted({mark.x for line in lines for mark in line.marks})
-    ticks: Sequence[float] = loads if x == sweep.load and len(loads) <= _TICKS else ()
+    apart = min(np.diff(loads), default=0.0) >= (loads[-1] - loads[0]) / _TICKS if len(loads) > 1 else True
+    ticks: Sequence[float] = loads if x == sweep.load and len(loads) <= _TICKS and apart else ()
     label = _X_LABELS.get(x) or sweep.keys[x]
     return chart_svg(
         Chart(figure.title, label, figure.unit, lines, _limit(sweep, figure), ticks=ticks, span=_span(figure))

@@ -36,8 +36,8 @@ _RC: Any = STYLE | {
     "grid.linewidth": 0.7,
     "lines.linewidth": 1.5,
 }
-_WIDTH, _HEIGHT = 4.7, 3.5  # inches; narrow, so that a phone need not shrink the text
-_LETTER = 0.0165  # of the width
+_WIDTH, _HEIGHT = 4.1, 3.1  # inches; narrow, so that a phone need not shrink the text
+_LETTER = 0.019  # of the width
 _FEW = 40  # rows that are given more room
 
 
@@ -45,7 +45,7 @@ def chart_svg(chart: Chart) -> str:
     """Draw lines through the jobs of each setting."""
     marks = [mark for line in chart.lines for mark in line.marks]
     with rc_context(_RC):
-        figure, axes = _axes(chart, _HEIGHT, (0.145, 0.14, 0.755, 0.70))
+        figure, axes = _axes(chart, _HEIGHT, (0.16, 0.155, 0.735, 0.665))
         for line in sorted(chart.lines, key=lambda one: one.looks is not None):  # those without looks behind
             draw_line(axes, line)
         if chart.span is not None:
