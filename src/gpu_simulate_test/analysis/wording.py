@@ -65,7 +65,7 @@ def trust(assessment: Assessment) -> str:
     """Say in one sentence, and in plain words, whether the simulation can be relied on."""
     verdict, tolerance = assessment.verdict, percent(assessment.tolerance)
     if verdict == VOID:
-        return "These two runs prove nothing about the simulation: they are not of the same thing."
+        return "Nothing can be said about the simulation: the comparison fails a check that it rests on."
     if verdict == IN_SAMPLE:
         return "Whether to rely on the simulation is not shown: it was fitted to a run that it is compared with here."
     if verdict == TOO_NOISY:
