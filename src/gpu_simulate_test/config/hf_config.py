@@ -45,7 +45,7 @@ def hf_setting(key: str, config: str | None, model_id: str | None) -> Any:
     if key == "id":
         if config is None:
             raise ConfigError("model.id is missing: name the model, or its config.json by model.config")
-        path = config_file(config, None)
+        path = config_file(config, None).absolute()
         return path.parent.name if path.name == "config.json" else path.stem
     path = config_file(config, model_id)
     found = _read(path)
