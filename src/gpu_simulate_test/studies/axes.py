@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import Affine2D, Bbox
 
 from gpu_simulate_test.analysis.drawing import INK
 from gpu_simulate_test.analysis.numbers import significant
@@ -14,7 +15,7 @@ from gpu_simulate_test.studies.marks import Line, Mark
 _LOG_FROM = 15  # an axis whose values span more than this factor is logarithmic
 _FAR = 3  # a limit beyond so many times the largest value would leave no room for what is measured
 _FEW = 40  # marks of a line that have room
-_RIGHT = 0.7  # of the width; a name there is at the left of its mark
+_LETTER, _OVER = 4.8, 26.0  # points: of a letter's width, and by which a name may reach beyond the axes
 _GAP = 11.0  # points between the codes at the right edge
 _DASHES = (0, (2, 1.5))
 
@@ -99,12 +100,16 @@ def draw_front(axes: Axes, front: Sequence[Mark]) -> None:
     """Join the points of the front, and name those that have room."""
     x, y = (np.array([getattr(mark, name) for mark in front]) for name in "xy")
     axes.plot(x, y, color=INK, linewidth=5, alpha=0.24, solid_capstyle="round", zorder=1)
-    taken: list[npt.NDArray[np.float64]] = []
+    to_points = axes.transData + Affine2D().scale(72 / axes.figure.dpi)
+    right = axes.get_window_extent().x1 * 72 / axes.figure.dpi
+    taken: list[Bbox] = []
     for mark in front:
-        place = axes.transData.transform((mark.x, mark.y)) * 72 / axes.figure.dpi
-        if all(abs(place - other)[0] > 34 or abs(place - other)[1] > 11 for other in taken):
-            taken.append(place)
-            at_left = axes.transAxes.inverted().transform(axes.transData.transform((mark.x, mark.y)))[0] > _RIGHT
+        across, up = to_points.transform((mark.x, mark.y))
+        width = _LETTER * len(mark.name)
+        at_left = across + 5 + width > right + _OVER
+        box = Bbox.from_bounds(across + (-5 - width if at_left else 5), up + 4, width, 9)
+        if not any(box.overlaps(other) for other in taken):
+            taken.append(box)
             text = axes.annotate(
                 mark.name,
                 (mark.x, mark.y),
