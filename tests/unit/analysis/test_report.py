@@ -15,6 +15,7 @@ from gpu_simulate_test.analysis.load_metrics import load_run
 from gpu_simulate_test.analysis.report import comparison_table, headline, verdict_line, write_report
 from gpu_simulate_test.analysis.samples import METRICS
 from gpu_simulate_test.analysis.stage import compare_runs, find_pair
+from gpu_simulate_test.analysis.wording import trust
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ArtifactError
 from gpu_simulate_test.io.run_dir import RunDir
@@ -178,6 +179,38 @@ def test_the_verdict_comes_first_in_plain_words(report: Path) -> None:
     assert " ".join(body).startswith(f"{sentence} The simulator predicts")
     first = (report / "summary.md").read_text(encoding="utf-8").split("\n\n")[1]
     assert first.startswith(f"**{sentence}** The simulator predicts")
+
+
+@pytest.mark.parametrize(
+    ("shift_ms", "other_ms", "meta", "sentence"),
+    [
+        (
+            20,
+            40,
+            {},
+            "Whether to rely on the simulation cannot be said: the real runs differ too much from each other.",
+        ),
+        (
+            0.1,
+            1,
+            {},
+            "The simulation can be relied on for such a load: 9 of 9 latency figures are within 5.0 % of the ",
+        ),
+        (
+            90,
+            1,
+            {},
+            "Do not rely on the simulation here: 9 of 9 latency figures are off by more than 5.0 % and by more ",
+        ),
+        (1, 1, {"workload_sha256": None}, "Nothing can be said about the simulation: the comparison fails a check"),
+    ],
+)
+def test_each_verdict_has_its_plain_words(
+    tmp_path: Path, shift_ms: float, other_ms: float, meta: dict[str, Any], sentence: str
+) -> None:
+    real = [time[1:] for time in REAL]  # of one token: TTFT, E2E and E2E / token, three percentiles each
+    sim, other = ([[last + round(by * MS)] for [last] in real] for by in (shift_ms, other_ms))
+    assert trust(assessed(tmp_path, real, sim, others=[other] * 2, **meta)).startswith(sentence)
 
 
 def test_a_table_of_the_page_is_narrow_enough_for_a_phone(report: Path) -> None:
