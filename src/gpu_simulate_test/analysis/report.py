@@ -18,7 +18,7 @@ from gpu_simulate_test.analysis.wording import headline, verdict_line
 from gpu_simulate_test.io.comparison_tables import ATTRIBUTION, GATES, PER_REQUEST, PERCENTILES, SLO, THROUGHPUT
 from gpu_simulate_test.io.run_dir import RunDir
 
-__all__ = ["comparison_table", "headline", "verdict_line", "write_report"]
+__all__ = ["comparison_lines", "comparison_table", "headline", "verdict_line", "write_report"]
 
 _SUMMARY, _PAGE = "summary.md.j2", "report.html.j2"
 
@@ -81,3 +81,17 @@ def comparison_table(comparison: Comparison) -> str:
         names = [NAMES[metric] for metric, why_not in comparison.unjudged.items() if why_not == reason]
         lines.append(f"{', '.join(names)} {NOT_JUDGED}: {reason}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """The errors of a few percentiles in as many lines, for a log."""
+    lines = []
+    for statistic in ("P50", "P99"):
+        errors = [
+            f"{group['name']} {row['relative']}"
+            for group in latency_table(comparison)
+            for row in group["rows"]
+            if row["statistic"] == statistic and row["relative"]
+        ]
+        lines.append(f"errors of {statistic}: {', '.join(errors)}")
+    return lines

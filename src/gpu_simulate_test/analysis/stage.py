@@ -1,6 +1,7 @@
 """The compare-runs stage: two run directories in, tables, plots and reports out."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +13,11 @@ from gpu_simulate_test.analysis.pictures import picture_paths, pictures, write_p
 from gpu_simulate_test.analysis.report import headline, verdict_line, write_report
 from gpu_simulate_test.config.schema import SloConfig
 from gpu_simulate_test.errors import ArtifactError
+from gpu_simulate_test.io.progress import progress
 from gpu_simulate_test.io.run_dir import RunDir, ended_at, newest_runs, read_run_meta, repeat_dirs
 
 _log = logging.getLogger(__name__)
+_STEPS = 4  # besides reading the repeats: the simulated run read, compared, written, drawn
 
 
 def compare_runs(
@@ -53,9 +56,11 @@ def compare_runs(
         The directory cannot be written.
     """
     plots = run.path / "plots"
-    with Artist() as artist, ThreadPoolExecutor(1) as pool:
+    steps = len(repeat_dirs(real_dir, read_run_meta(real_dir))) + _STEPS
+    with progress("compare-runs", steps, "steps") as bar, Artist() as artist, ThreadPoolExecutor(1) as pool:
         of_sim = pool.submit(load_run, sim_dir, "vidur")
-        repeats, sim = load_repeats(real_dir), of_sim.result()
+        repeats, sim = load_repeats(real_dir, bar.update), of_sim.result()
+        bar.update()
         assessment = assess(
             repeats,
             sim,
@@ -64,8 +69,10 @@ def compare_runs(
             slo=slo,
             compared=lambda comparison: artist.begin(pictures(comparison)),
         )
+        bar.update()
         plots.mkdir(parents=True, exist_ok=True)
         write_report(assessment, repeats[0], sim, run, picture_paths(plots))
+        bar.update()
         write_pictures(plots, artist.drawn())
     _log.info(headline(assessment))
     _log.info("verdict: %s", verdict_line(assessment))
@@ -74,16 +81,25 @@ def compare_runs(
     return assessment
 
 
-def load_repeats(real_dir: Path) -> list[Run]:
+def load_repeats(real_dir: Path, loaded: Callable[[], object] = lambda: None) -> list[Run]:
     """Read a real run and the repeats it names, itself first; of these, the tokens of one at a time are held.
+
+    Parameters
+    ----------
+    loaded : callable
+        Called after each.
 
     Raises
     ------
     ArtifactError
         One of them is missing, incomplete or contradicts itself.
     """
-    first = load_run(real_dir, "real")
-    return [first, *(load_run(path, "real").without_tokens() for path in repeat_dirs(real_dir, first.meta)[1:])]
+    runs = [load_run(real_dir, "real")]
+    loaded()
+    for path in repeat_dirs(real_dir, runs[0].meta)[1:]:
+        runs.append(load_run(path, "real").without_tokens())
+        loaded()
+    return runs
 
 
 def find_pair(

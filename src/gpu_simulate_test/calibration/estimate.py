@@ -32,7 +32,7 @@ _MAD = 0.6745  # median absolute deviation of a normal distribution, of its stan
 _LEAST = 1e-6  # scatter: of what is exact, a millionth
 _ROUNDS = 10  # of weights and scatter
 _BLOCKS = 30  # of a run
-_MOST_STEPS = 10
+MOST_STEPS = 10
 _STILL, _TINY = 0.1, 1e-3  # of an interval, and of a width: a step that small is the last
 _CALMER = 0.6  # how much of a step is made after one that went too far
 
@@ -90,7 +90,7 @@ class Estimate:
 def estimate(problem: Problem, start: Constants = NOTHING) -> Estimate:
     """Estimate all constants, then without those whose interval holds what is neutral, the least sure one first."""
     values, part, last = np.array([getattr(start, name) for name in NAMES]), 1.0, np.zeros(len(NAMES))
-    for _ in range(_MOST_STEPS):
+    for _ in range(MOST_STEPS):
         best, spread, every = _Lines(problem(Constants(*values.tolist())), values).best()
         step = best - values
         if step @ (last / _WIDTH**2) < 0:

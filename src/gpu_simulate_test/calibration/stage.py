@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gpu_simulate_test.analysis.calibration import written
-from gpu_simulate_test.calibration.estimate import Estimate, Observations, estimate
+from gpu_simulate_test.calibration.estimate import MOST_STEPS, Estimate, Observations, estimate
 from gpu_simulate_test.calibration.observed import Observed, load_observed
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.files import write_json, write_text
+from gpu_simulate_test.io.progress import progress
 from gpu_simulate_test.io.provenance import SCHEMA_VERSION, git_state, now
 from gpu_simulate_test.io.run_dir import read_run_meta, repeat_dirs
 from gpu_simulate_test.latency.calibration import NAMES, NOTHING, Constants
@@ -59,10 +59,10 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
         raise ConfigError(f"already calibrated: {bundle / CALIBRATION}; set overwrite=true to calibrate it again")
     register_model(config.model)
     register_device(config.hardware)
-    with tqdm(bar_format="vidur-profile: {n} simulations, {elapsed}") as bar:
-        groups = _load(config, profiles, paths)
-        if len({runs[0].sha256 for runs in groups}) < len(groups):
-            raise ConfigError("the same run twice in calibration.real_run_dir; name each once")
+    groups = _load(config, profiles, paths)
+    if len({runs[0].sha256 for runs in groups}) < len(groups):
+        raise ConfigError("the same run twice in calibration.real_run_dir; name each once")
+    with progress("calibration", _most_simulations(groups), "simulations at most") as bar:
         learned, found, held_out, others = _learn(groups, lambda: bar.update(2))
     record = {
         "schema_version": SCHEMA_VERSION,
@@ -87,9 +87,8 @@ def calibrate(config: VidurProfileConfig, profiles: Sequence[Profile], paths: Se
         "leave_one_out": others,
     }
     write_json(bundle / CALIBRATION, record)
-    lines = told(record)
-    write_text(bundle / "calibration.md", "\n".join(lines) + "\n")
-    for line in lines:
+    write_text(bundle / "calibration.md", "\n".join(told(record)) + "\n")
+    for line in _in_short(record):
         log.info(line)
 
 
@@ -121,6 +120,13 @@ def _learn(
     learned = [run.part(~held_back) for run in every]
     found = _estimate(learned, simulated)
     return learned, found, _errors([run.part(held_back) for run in every], found.constants), []
+
+
+def _most_simulations(groups: Sequence[Sequence[Observed]]) -> int:
+    """Of `_learn`: two a run and step."""
+    count = sum(map(len, groups))
+    others = sum(count - len(runs) for runs in groups)  # 0 of one group alone
+    return 2 * MOST_STEPS * (count + others)
 
 
 def _estimate(runs: Sequence[Observed], simulated: Callable[[], object]) -> Estimate:
@@ -186,8 +192,7 @@ def told(record: dict[str, Any]) -> list[str]:
     lines = ["# Calibration", "", f"- learned from {', '.join(run['run_id'] for run in record['runs'])}"]
     for name, one in record["constants"].items():
         lines.append(f"- {_TOLD[name]}: {written(name, one)}{'' if one['found'] else ', not told from noise'}")
-    tables = [("held back", record["held_out"])] if record["held_out"] else []
-    tables += [(one["run_id"], one) for one in record["leave_one_out"]]
+    tables = _predicted(record)
     if not tables:
         return [*lines, "- nothing was held back: too few requests"]
     lines += [
@@ -202,4 +207,29 @@ def told(record: dict[str, Any]) -> list[str]:
                 " ".join(f"{100 * error:+.1f}" for error in one[kind].get(metric, {}).values()) for metric in _METRICS
             )
             lines.append(f"| {one['requests']}, {what} | {' | '.join(cells)} |")
+    return lines
+
+
+def _predicted(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What the constants were not learned from: its name and the errors on it."""
+    held_out = [("held back", record["held_out"])] if record["held_out"] else []
+    return held_out + [(one["run_id"], one) for one in record["leave_one_out"]]
+
+
+def _in_short(record: dict[str, Any]) -> list[str]:
+    """A calibration in a few lines."""
+    known = [f"{_TOLD[name]} {written(name, one)}" for name, one in record["constants"].items() if one["found"]]
+    noise = [_TOLD[name] for name, one in record["constants"].items() if not one["found"]]
+    lines = [f"calibrated: {'; '.join(known) or 'nothing'}"]
+    lines += [f"not told from noise: {', '.join(noise)}"] if noise else []
+    for name, one in _predicted(record):
+        medians = (
+            ", ".join(
+                f"{metric.upper()} {100 * one[kind][metric]['p50']:+.1f} %"
+                for metric in _METRICS
+                if metric in one[kind]
+            )
+            for kind in ("errors", "without")
+        )
+        lines.append(f"errors of medians, {one['requests']} requests {name}: {'; not calibrated: '.join(medians)}")
     return lines

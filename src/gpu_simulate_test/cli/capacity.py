@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gpu_simulate_test.cli.execution import one_line
 from gpu_simulate_test.errors import ConfigError
+from gpu_simulate_test.io.progress import on_terminal
 from gpu_simulate_test.io.study_tables import CAPACITY
 from gpu_simulate_test.studies.capacities import Combination, search_all, searched_key
 from gpu_simulate_test.studies.capacity import Search
@@ -21,6 +22,7 @@ from gpu_simulate_test.studies.jobs import Outcome, write_outcome
 from gpu_simulate_test.studies.settings import CONCURRENCY, RATE
 from gpu_simulate_test.studies.sweep import of_a_job
 
+_FEW = 4  # lines, where stderr is a file or a pipe
 _OBJECTIVES = ("ttft_ms", "tbt_ms", "e2e_ms")
 
 
@@ -85,7 +87,10 @@ def sweep(sweeper: Sweeper, arguments: list[str], wanted: Wanted) -> None:
     search_all(found, launch, job.sweep.root, wanted.max_rounds, len(failed))
     table = capacity_table(found, wanted.max_rounds)
     write_capacities(job.sweep.folder, table)
-    print("\n".join(capacity_lines(table)), file=sys.stderr, flush=True)
+    lines = capacity_lines(table)
+    if len(lines) > _FEW and not on_terminal():
+        lines = [f"{lines[0]} see {CAPACITY.filename}"]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _combination(sweeper: Sweeper, given: list[str], swept: list[str], wanted: Wanted) -> Combination:

@@ -1,5 +1,6 @@
 """``compare-runs``: how far the simulation is from the real run."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from gpu_simulate_test.config.ids import stable_id
 from gpu_simulate_test.config.schema import CompareRunsConfig, HydraRecord
 from gpu_simulate_test.errors import GateError
 
+_log = logging.getLogger(__name__)
+
 # Overrides that name a workload; without one, the newest pair of any workload is compared.
 _OF_THE_RUNS = ("model", "hardware", "workload", "backend", "limits", "profile")
 _NAMING = ("experiment", "model", "workload")
@@ -15,8 +18,9 @@ _NAMING = ("experiment", "model", "workload")
 
 def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
     """Compare a real run with a simulated one."""
-    from gpu_simulate_test.analysis.report import comparison_table, verdict_line
+    from gpu_simulate_test.analysis.report import comparison_lines, comparison_table, verdict_line
     from gpu_simulate_test.analysis.stage import compare_runs, find_pair
+    from gpu_simulate_test.io.progress import on_terminal
     from gpu_simulate_test.io.run_dir import is_finished, open_run_dir, read_run_meta
     from gpu_simulate_test.io.workload import load_workload, workload_path
 
@@ -57,8 +61,13 @@ def run(config: CompareRunsConfig, record: HydraRecord) -> Path:
             verdict=assessment.verdict,
             params=config.model_dump() | served,
         )
-    print(comparison_table(assessment.comparison), file=sys.stderr)
-    print(f"report: {report}", file=sys.stderr)
+    if on_terminal():
+        print(comparison_table(assessment.comparison), file=sys.stderr)
+    else:
+        for line in comparison_lines(assessment.comparison):
+            _log.info(line)
+    if not record.multirun:
+        print(f"report: {report}", file=sys.stderr)
     if config.gate:
         _check_gate(assessment.verdict, verdict_line(assessment), report)
     return path

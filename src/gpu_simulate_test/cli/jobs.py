@@ -2,9 +2,9 @@
 
 import importlib
 import json
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from gpu_simulate_test.config.paths import config_dir
 from gpu_simulate_test.config.resolvers import register_resolvers
 from gpu_simulate_test.config.schema import HydraRecord
 from gpu_simulate_test.errors import ConfigError, StageError, at_end
+from gpu_simulate_test.io.progress import hide, on_terminal
 from gpu_simulate_test.studies.forks import INTERRUPTED, Forks, StoppedError
 from gpu_simulate_test.studies.jobs import Outcome, write_outcome
 from gpu_simulate_test.studies.sweep import Sweep, of_a_job
@@ -33,7 +34,6 @@ _IMPORTED = {
     "vidur_sim": ("gpu_simulate_test.vidur_ext.sim_runner", "gpu_simulate_test.analysis.run_figures"),
     "compare_runs": ("gpu_simulate_test.analysis.stage",),
 }
-_QUIET = {"TQDM_DISABLE": "1"}  # of several jobs at once nobody can read the bars
 _RUN_TYPES = {"real_bench": "real", "vidur_sim": "vidur"}
 _forks: dict[str, Forks] = {}  # of this process, by stage; a launcher runs several jobs in one
 launched_here: set[str] = set()  # sweeps whose launcher this process is
@@ -95,13 +95,11 @@ class SweepJob:
         else:
             outcome = self._run(record, outcome)
         write_outcome(self.sweep.folder, outcome)
-        told = outcome.run_dir if outcome.status == "ok" else f"{outcome.status}, {outcome.exit_code}: {outcome.error}"
-        print(f"job {job}: {told}", file=sys.stderr, flush=True)
         return outcome.plain()
 
     def _run(self, record: HydraRecord, outcome: Outcome) -> Outcome:
         if self.stage not in _forks:
-            _forks[self.stage] = Forks(f"{__name__}:run_here", _IMPORTED[self.stage], _QUIET)
+            _forks[self.stage] = Forks(f"{__name__}:run_here", _IMPORTED[self.stage])
         given = {
             "stage": self.stage,
             "job": outcome.job,
@@ -135,7 +133,9 @@ def run_here(text: str, answer: Callable[[dict[str, Any]], None]) -> None:
     at_end.append(lambda error: answer({"exit_code": error.exit_code, "error": one_line(error)}))
     given = json.loads(text)
     stage, record = given["stage"], HydraRecord(**given["record"])
-    log_to_stderr(record.hydra["hydra"]["verbose"], f"job {given['job']}: ")
+    hide()  # of several jobs at once nobody could read it
+    least = logging.WARNING if on_terminal() else logging.CRITICAL
+    log_to_stderr(record.hydra["hydra"]["verbose"], f"job {given['job']}: ", least)
     run = importlib.import_module(f"gpu_simulate_test.cli.{stage}").run
     ended = execute(run, lambda: settings_of(stage, record.resolved), lambda: record)
     answer(

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +16,15 @@ from gpu_simulate_test.cli.arguments import Arguments
 from gpu_simulate_test.cli.composition import Part, Plan
 from gpu_simulate_test.cli.execution import one_line, report
 from gpu_simulate_test.cli.jobs import SweepJob, close_forks, launched_here
+from gpu_simulate_test.cli.logs import log_to_stderr
 from gpu_simulate_test.errors import ConfigError, MachineError, StageError
-from gpu_simulate_test.studies.jobs import Outcome, read_outcomes, write_outcome
+from gpu_simulate_test.io.progress import on_terminal
+from gpu_simulate_test.studies.jobs import Outcome, jobs_counted, read_outcomes, write_outcome
 from gpu_simulate_test.studies.sweep import Sweep, of_a_job, open_sweep
 
 Launch = Callable[[list[str], SweepJob], None]
 _LOST = 128 + 9
+_FEW = 3  # errors, where stderr is a file or a pipe
 
 
 def run_sweep(stage: str, arguments: Arguments, plan: Plan, launch: Launch) -> int:
@@ -44,6 +47,7 @@ def run_sweep(stage: str, arguments: Arguments, plan: Plan, launch: Launch) -> i
         return ConfigError.exit_code
     if first.hydra.runtime.choices["hydra/sweeper"] == "capacity":  # which says itself what cannot be composed
         plan = replace(plan, parts=[Part(arguments.overrides, ())], failures={})
+    log_to_stderr(first.hydra.verbose)
     root = Path(str(OmegaConf.select(first, "output.root"))).absolute()
     with open_sweep(root, stage, arguments.overrides, arguments.config_dir) as sweep:
         for job, error in plan.failures.items():
@@ -73,8 +77,10 @@ def _launched(stage: str, sweep: Sweep, plan: Plan, launch: Launch) -> int:
     counted = plan.first is not None and plan.first.hydra.runtime.choices["hydra/sweeper"] == "basic"
     failed = 0
     try:
-        for part in plan.parts:
-            launch(part.overrides, SweepJob(stage, sweep, part.jobs if counted else None))
+        count = sum(len(part.jobs) for part in plan.parts)
+        with jobs_counted(sweep.folder, stage.replace("_", "-"), count) if counted else nullcontext():
+            for part in plan.parts:
+                launch(part.overrides, SweepJob(stage, sweep, part.jobs if counted else None))
     except (HydraException, OmegaConfBaseException, StageError):
         raise
     except Exception as error:  # of a launcher: it lost a job, or could not start one
@@ -113,8 +119,11 @@ def _told(sweep: Sweep) -> int:
         if outcome.error is not None:
             jobs.setdefault(outcome.error, []).append(outcome.job)
     code = max((outcome.exit_code for outcome in outcomes), default=0)
-    for line, numbers in jobs.items():
+    shown = len(jobs) if on_terminal() else _FEW
+    for line, numbers in list(jobs.items())[:shown]:
         report(f"{line} ({_counted(numbers)})", code)
+    if rest := sum(map(len, list(jobs.values())[shown:])):
+        report(f"others of {rest} more jobs are in the table", code)
     with suppress(BrokenPipeError):
         for outcome in outcomes:
             if outcome.run_dir is not None:

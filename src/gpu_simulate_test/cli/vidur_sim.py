@@ -45,7 +45,8 @@ def run(config: VidurSimConfig, record: HydraRecord) -> Path:
         known = {"run_id": target.name, "model": config.model.id, "params": config.model_dump()} | fields
         write_run_report(target, known, config.slo, config.hardware.price_per_hour)
         target.finish(run_type="vidur", **fields)
-    print(f"report: {(path / PAGE).absolute()}", file=sys.stderr)
+    if not record.multirun:
+        print(f"report: {(path / PAGE).absolute()}", file=sys.stderr)
     return path
 
 

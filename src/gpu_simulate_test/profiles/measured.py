@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import VidurProfileConfig
 from gpu_simulate_test.engine import Clock, EngineInfo, Operators, ProfilableEngine
 from gpu_simulate_test.io.files import read_json, write_json
 from gpu_simulate_test.io.profile_tables import ATTENTION, ITERATION, MLP, NOISE
+from gpu_simulate_test.io.progress import progress, tracked
 from gpu_simulate_test.io.provenance import environment, now
 from gpu_simulate_test.io.tables import Table
 from gpu_simulate_test.io.workload import Workload
@@ -116,7 +116,7 @@ def _profile_operators(
 ) -> tuple[dict[Table, pd.DataFrame], dict[str, Any]]:
     points = operator_points(operators, reach)
     timer = time_operators(points, operators, config.vidur.profiling.repeats)
-    timings = list(tqdm(timer, total=len(points), desc="vidur-profile operators", unit="point"))
+    timings = list(tracked(timer, "vidur-profile operators", len(points), "points"))
     spread = float(np.median([values.std() / np.median(values) for values in timings]))
     mlp, attention = operator_tables(points, timings, config.model, info.limits.block_size)
     return {MLP: mlp, ATTENTION: attention}, {"points": len(mlp) + len(attention), "median_spread": spread}
@@ -144,7 +144,7 @@ def _profile_iterations(
         write_json(kept, {"of": same, "measured": asdict(measured)})
 
     try:
-        with tqdm(total=len(order), initial=measured.bursts, desc="vidur-profile iterations", unit="burst") as bar:
+        with progress("vidur-profile iterations", 100, "%", _percent(measured, len(order), settings.budget_s)) as bar:
             for episode, is_held_out in order[measured.bursts :]:
                 left_s = settings.budget_s - measured.elapsed_s
                 if left_s <= 0 and measured.rows:
@@ -165,7 +165,7 @@ def _profile_iterations(
                 if time.monotonic() - saved > _SAVE_EVERY_S:
                     saved = time.monotonic()
                     save()
-                bar.update()
+                bar.update(_percent(measured, len(order), settings.budget_s) - bar.done)
     except KeyboardInterrupt:
         save()
         raise
@@ -180,6 +180,11 @@ def _profile_iterations(
             settings.budget_s,
         )
     return measured, missing
+
+
+def _percent(measured: Measured, bursts: int, budget_s: float) -> int:
+    """How much is done, by whichever ends sooner: the bursts or the time for them."""
+    return min(100, int(100 * max(measured.bursts / bursts, measured.elapsed_s / budget_s)))
 
 
 def _like_traffic(workload: Workload, reach: Reach, seed: int) -> list[Episode]:

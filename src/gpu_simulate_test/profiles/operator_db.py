@@ -16,6 +16,7 @@ from gpu_simulate_test.config.schema import OperatorDbProfile, VidurProfileConfi
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.metadata import sources_told
 from gpu_simulate_test.io.profile_tables import KERNELS
+from gpu_simulate_test.io.progress import Progress, progress
 from gpu_simulate_test.io.provenance import now
 from gpu_simulate_test.latency.kernels import KernelModel, Kernels, pipeline
 from gpu_simulate_test.profiles.bundle import Contents
@@ -97,18 +98,21 @@ def _kernels(database: OperatorDatabase, config: VidurProfileConfig, kv_tokens: 
     limits, layers = config.limits, config.model.num_layers
     longest = min(config.model.max_position_embeddings, _CONTEXT)
     tokens, seqs = sizes(max(_TOKENS, limits.max_num_batched_tokens)), sizes(max(_SEQS, limits.max_num_seqs))
-    return Kernels(
-        _rows(database, "num_tokens", tokens, prompts=True),
-        _rows(database, "num_seqs", seqs, prompts=False),
-        pd.concat([_prompts(database, tokens, longest, layers), _decoding(database, seqs, longest, layers, kv_tokens)]),
-        pd.DataFrame(columns=["prefill_chunk_size", "batch_size", "skewed_ms", "mean_ms", "longest_ms"], dtype=float),
-    )
+    parts = sum(map(len, (database.prompts, database.decoding, tokens, seqs)))
+    with progress("vidur-profile", parts, "parts") as bar:
+        per_token = _rows(database, "num_tokens", tokens, bar, prompts=True)
+        per_sequence = _rows(database, "num_seqs", seqs, bar, prompts=False)
+        prompts = _prompts(database, tokens, longest, layers, bar)
+        decoding = _decoding(database, seqs, longest, layers, kv_tokens, bar)
+    skew = pd.DataFrame(columns=["prefill_chunk_size", "batch_size", "skewed_ms", "mean_ms", "longest_ms"], dtype=float)
+    return Kernels(per_token, per_sequence, pd.concat([prompts, decoding]), skew)
 
 
-def _rows(database: OperatorDatabase, size: str, counts: list[int], *, prompts: bool) -> pd.DataFrame:
+def _rows(database: OperatorDatabase, size: str, counts: list[int], bar: Progress, *, prompts: bool) -> pd.DataFrame:
     """Operators of a whole batch, by its tokens; of its last tokens alone (the LM head), by its requests."""
     rows = []
     for op in database.prompts if prompts else database.decoding:
+        bar.update()
         ((kind, values),) = op.items()
         if kind in ATTENTION or ("logits" in values["name"]) == prompts:
             continue
@@ -159,21 +163,25 @@ def _attention(found: list[tuple[float, str]], layers: int) -> tuple[float, str]
     return sum(took for took, _ in found) / layers, max((source for _, source in found), key=order.index)
 
 
-def _prompts(database: OperatorDatabase, chunks: list[int], longest: int, layers: int) -> pd.DataFrame:
+def _prompts(database: OperatorDatabase, chunks: list[int], longest: int, layers: int, bar: Progress) -> pd.DataFrame:
     ops = [op for op in database.prompts if "ContextAttention" in op]
     rows = []
     for chunk in chunks:
+        bar.update()
         for cached in [0, *sizes(longest, 64)]:
             found = [database.ms(op, prompts=True, seqs=1, tokens=chunk, cached=cached) for op in ops]
             rows.append((chunk, cached, 0, 0, *_attention(found, layers)))
     return pd.DataFrame(rows, columns=_ATTENTION_COLUMNS)
 
 
-def _decoding(database: OperatorDatabase, seqs: list[int], longest: int, layers: int, kv_tokens: int) -> pd.DataFrame:
+def _decoding(
+    database: OperatorDatabase, seqs: list[int], longest: int, layers: int, kv_tokens: int, bar: Progress
+) -> pd.DataFrame:
     ops = [op["GenerationAttention"] for op in database.decoding if "GenerationAttention" in op]
     contexts = np.array(sizes(longest, _SHORT))
     rows = []
     for count in seqs:
+        bar.update()
         # Beyond what the KV cache holds nothing was measured, and nothing runs: there the line goes straight on.
         within = max(2, int(np.searchsorted(contexts, kv_tokens / count, side="right")))
         found = [

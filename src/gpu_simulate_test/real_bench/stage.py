@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gpu_simulate_test.config.schema import RealBenchConfig
 from gpu_simulate_test.engine import Clock, Engine, EngineInfo, EngineRequest, ProfilableEngine
 from gpu_simulate_test.errors import ArtifactError, ConfigError
+from gpu_simulate_test.io.progress import Progress, progress
 from gpu_simulate_test.io.provenance import now
 from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
 from gpu_simulate_test.io.summary import latency_lines
@@ -82,14 +82,16 @@ def real_bench(
     warm_up(engine, _warmup_requests(requests, config.backend.warmup_requests))
     log.info("serving %d requests, %d times", len(requests), len(runs))
     metas = []
-    for number, run in enumerate(runs, start=1):
-        run.started_at = now()
-        bursts = ReferenceBursts()
-        metrics = _measure(engine, requests, workload, clock, bursts, f"repeat {number}/{len(runs)}")
-        _write(run, metrics)
-        run.ended_at = now()
-        metas.append(_meta_fields(workload, info, bursts))
-        run.write_text("summary.md", _summary(run.name, metrics, info, workload))
+    with progress("real-bench", len(runs) * len(requests), "requests") as bar:
+        for number, run in enumerate(runs, start=1):
+            bar.note(f"repeat {number} of {len(runs)}")
+            run.started_at = now()
+            bursts = ReferenceBursts()
+            metrics = _measure(engine, requests, workload, clock, bursts, bar)
+            _write(run, metrics)
+            run.ended_at = now()
+            metas.append(_meta_fields(workload, info, bursts))
+            run.write_text("summary.md", _summary(run.name, metrics, info, workload))
     for run, meta in reversed(list(zip(runs, metas, strict=True))):
         first = {"repeat_run_dirs": [one.name for one in runs]}
         run.finish(run_type="real", **meta, **(first if run is runs[0] else {"repeat_of": runs[0].name}))
@@ -107,22 +109,26 @@ def _warmup_requests(requests: Sequence[EngineRequest], count: int) -> list[Engi
 
 
 def _measure(
-    engine: Engine, requests: list[EngineRequest], workload: Workload, clock: Clock, speed: ReferenceBursts, label: str
+    engine: Engine,
+    requests: list[EngineRequest],
+    workload: Workload,
+    clock: Clock,
+    speed: ReferenceBursts,
+    bar: Progress,
 ) -> Metrics:
     """One replay, and the machine's speed meanwhile: before, after, and while the engine waits for requests."""
     gc.collect()
     gc.freeze()  # the model's own objects need not be walked again in the middle of a measurement
     speed.sample(engine, clock)
     keeps = engine.info().limits.enable_prefix_caching  # a burst in between would empty the cache
-    with tqdm(total=len(requests), desc=f"real-bench {label}", unit="request") as bar:
-        line = replay(
-            engine,
-            requests,
-            workload.arrivals,
-            clock,
-            bar.update,
-            lambda deadline_ns: None if keeps else speed.watch(engine, clock, deadline_ns),
-        )
+    line = replay(
+        engine,
+        requests,
+        workload.arrivals,
+        clock,
+        bar.update,
+        lambda deadline_ns: None if keeps else speed.watch(engine, clock, deadline_ns),
+    )
     speed.sample(engine, clock)
     return build_metrics(workload, line, engine.info().name)
 

@@ -1,11 +1,11 @@
 """The capacity of many combinations of settings, side by side: each round is a simulation of each still open."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_simulate_test.errors import ConfigError, StageError
+from gpu_simulate_test.io.progress import progress
 from gpu_simulate_test.studies.capacity import SHORT, Search, Trial
 from gpu_simulate_test.studies.jobs import Outcome
 from gpu_simulate_test.studies.settings import CONCURRENCY, RATE
@@ -84,25 +84,42 @@ def search_all(
     number : int
         Of the first job.
     """
-    for turn in range(max_rounds):
-        tries = [(one, value) for one in combinations if one.error is None and (value := one.search.next()) is not None]
-        for one in combinations:
-            one.is_open = any(one is other for other, _ in tries)
-        if not tries:
-            return
-        print(f"round {turn + 1}: {len(tries)} of {len(combinations)} to decide", file=sys.stderr, flush=True)
-        jobs = [[*one.overrides, f"{one.key}={written(value)}"] for one, value in tries]
-        for (one, value), outcome in zip(tries, launch(jobs, number), strict=True):
-            one.outcomes[value] = outcome
-            try:
-                one.error = outcome.error
-                if outcome.status == "ok":
-                    one.search.trials.append(trial_of(outcome, value, root))
-            except StageError as error:
-                one.error = str(error)
-        number += len(tries)
+    with progress("capacity", len(combinations), "decided") as bar:
+        for turn in range(max_rounds):
+            tries = [
+                (one, value) for one in combinations if one.error is None and (value := one.search.next()) is not None
+            ]
+            for one in combinations:
+                one.is_open = any(one is other for other, _ in tries)
+            if not tries:
+                return
+            bar.note(f"round {turn + 1}, {_tried(*tries[0])}")
+            bar.update(len(combinations) - len(tries) - bar.done)
+            jobs = [[*one.overrides, f"{one.key}={written(value)}"] for one, value in tries]
+            for (one, value), outcome in zip(tries, launch(jobs, number), strict=True):
+                _learn(one, value, outcome, root)
+            number += len(tries)
     for one in combinations:
         one.is_open = one.error is None and one.search.next() is not None
+
+
+def _learn(one: Combination, value: float, outcome: Outcome, root: Path) -> None:
+    """Add what became of a simulation."""
+    one.outcomes[value] = outcome
+    try:
+        one.error = outcome.error
+        if outcome.status == "ok":
+            one.search.trials.append(trial_of(outcome, value, root))
+    except StageError as error:
+        one.error = str(error)
+
+
+def _tried(one: Combination, value: float) -> str:
+    """The load that is tried, and what is known so far."""
+    found = one.search.bracket()
+    ends = [f"met at {written(found.met.value)}"] if found.met else []
+    ends += [f"not at {written(found.above.value)}"] if found.above else []
+    return ", ".join([f"{one.key.rpartition('.')[2]}={written(value)}", *ends])
 
 
 def written(value: float) -> str:

@@ -1,6 +1,9 @@
 """What became of each job of a sweep: one small file a job, the same bytes whatever launched it."""
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpu_simulate_test.errors import ArtifactError, MachineError
 from gpu_simulate_test.io.files import read_json, write_json
+from gpu_simulate_test.io.progress import progress
 
 JOBS = "jobs"  # of a sweep's folder
 SWEEPS = "sweeps"  # of output.root
+_LOOK_S = 0.5
 
 
 class Outcome(BaseModel):
@@ -94,3 +99,44 @@ def _read_outcome(path: Path) -> Outcome:
         return Outcome.model_validate(read_json(path))
     except ValidationError as error:
         raise ArtifactError(f"not the outcome of a job: {path}; delete it and run the sweep again") from error
+
+
+@contextmanager
+def jobs_counted(folder: Path, what: str, total: int) -> Iterator[None]:
+    """Show how many jobs are done, as long as the context lasts: whatever runs them, their outcomes come to the folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the sweep.
+    what : str
+        In front of the figures.
+    total : int
+        How many jobs there are.
+    """
+    before, over = _written(folder), threading.Event()
+
+    def watch() -> None:
+        with progress(what, total, "jobs") as bar:
+            while not over.wait(_LOOK_S):
+                new = [job for job, when in _written(folder).items() if before.get(job) != when]
+                if count := len(new) - bar.done:
+                    failed = 0
+                    with suppress(ArtifactError):
+                        failed = sum(bool(_read_outcome(folder / JOBS / job).exit_code) for job in new)
+                    if failed:
+                        bar.note(f"{failed} failed")
+                    bar.update(count)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _written(folder: Path) -> dict[str, int]:
+    """When each outcome was written, by the name of its file."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / JOBS).glob("*.json")}

@@ -5,12 +5,11 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Never
-
-from tqdm import tqdm
+from typing import Any
 
 from gpu_simulate_test.config.schema import StageConfig, VidurSimConfig
 from gpu_simulate_test.io.metadata import sources_told
+from gpu_simulate_test.io.progress import Progress, progress
 from gpu_simulate_test.io.run_dir import OpenRunDir, RunDir
 from gpu_simulate_test.io.summary import latency_lines
 from gpu_simulate_test.io.tables import AT_REAL_SPEED, REAL_ITERATIONS, SAMPLES
@@ -59,7 +58,7 @@ def vidur_sim(
     constants = samples.constants
     loop, latency = loop.calibrated(constants), Calibrated.of(kernels, constants, settings.limits)
     runs = 1 + len(samples.folders) + (real is not None and real.iterations is not None)
-    with tqdm(total=runs * len(workload), desc="vidur-sim", unit="request") as bar:
+    with progress("vidur-sim", runs * len(workload), "requests") as bar:
         began_s = time.perf_counter()
         totals = write_simulation(run.path, workload, loop.run(latency, bar.update), predictors.cover)
         took_s = 0.0 if run.record.multirun else time.perf_counter() - began_s  # other jobs have the other processors
@@ -185,7 +184,7 @@ def _at_real_speed(
     latency: LatencyModel,
     real: RealRun,
     predictors: Predictors,
-    bar: "tqdm[Never]",
+    bar: Progress,
 ) -> None:
     """One whose iterations are as much slower than predicted as the real run's were at the time."""
     assert real.iterations is not None

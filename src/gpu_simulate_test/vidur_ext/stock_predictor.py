@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-from tqdm import tqdm
 from vidur.config.config import CacheConfig, RandomForrestExecutionTimePredictorConfig, ReplicaConfig
 from vidur.entities.batch import Batch
 from vidur.execution_time_predictor.random_forrest_execution_time_predictor import RandomForrestExecutionTimePredictor
@@ -15,6 +14,7 @@ from vidur.execution_time_predictor.random_forrest_execution_time_predictor impo
 from gpu_simulate_test.engine import Composition
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.profile_tables import ATTENTION, MLP
+from gpu_simulate_test.io.progress import progress
 from gpu_simulate_test.io.tables import write_table
 from gpu_simulate_test.latency.operators import ALL_REDUCES, COMPUTE_OPS, times_of
 from gpu_simulate_test.profiles.bundle import Profile
@@ -43,7 +43,7 @@ class StockPredictor(RandomForrestExecutionTimePredictor):
         self._tables = tables
         self._seen: Any = None
         forests = _NUM_FORESTS + (replica.tensor_parallel_size > 1)
-        with tqdm(total=forests, desc="vidur-sim training", unit="operator") as self._bar:
+        with progress("vidur-sim training", forests, "operators") as self._bar:
             super().__init__(predictor_config, replica, cache)
 
     def _get_input_files(self) -> tuple[str, str, str, str]:

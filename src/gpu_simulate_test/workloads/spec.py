@@ -12,6 +12,7 @@ from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.schema import ArrivalConfig, StageConfig
 from gpu_simulate_test.errors import ConfigError
 from gpu_simulate_test.io.recorded.conversations import is_conversations
+from gpu_simulate_test.io.progress import tracked
 from gpu_simulate_test.io.run_dir import OpenRunDir
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS
 from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, dump_random_prompts, workload_sha256
@@ -61,7 +62,7 @@ def write_workload(config: StageConfig, run: OpenRunDir) -> None:
         ),
     )
     run.write_table(TRACE_INTERVALS, _intervals(asked.arrivals))
-    run.write_lines(PROMPTS, asked.lines)
+    run.write_lines(PROMPTS, tracked(asked.lines, "workload-spec", len(prefill), "prompts"))
     sha256 = workload_sha256(run.path)
     shared = _shared(run.path / PROMPTS, prefill, config.limits.block_size)
     run.write_text("summary.md", _summary(config, run.name, sha256, asked, shared))
