@@ -1,5 +1,6 @@
 """One small comparison, made once and read by many tests."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,25 +20,36 @@ def settings(root: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def workload(settings: tuple[str, ...]) -> Path:
-    return run_dir(run("workload-spec", *settings))
+def said() -> dict[str, str]:
+    """What each of the commands below wrote on stderr, which is no terminal."""
+    return {}
+
+
+def kept(said: dict[str, str], done: subprocess.CompletedProcess[str]) -> Path:
+    said[done.args[0]] = done.stderr
+    return run_dir(done)
 
 
 @pytest.fixture(scope="session")
-def real(settings: tuple[str, ...], workload: Path) -> Path:
-    return run_dir(run("real-bench", *settings, "repeats=2"))
+def workload(settings: tuple[str, ...], said: dict[str, str]) -> Path:
+    return kept(said, run("workload-spec", *settings))
 
 
 @pytest.fixture(scope="session")
-def profile(settings: tuple[str, ...], workload: Path) -> Path:
-    return run_dir(run("vidur-profile", *settings))
+def real(settings: tuple[str, ...], workload: Path, said: dict[str, str]) -> Path:
+    return kept(said, run("real-bench", *settings, "repeats=2"))
 
 
 @pytest.fixture(scope="session")
-def sim(settings: tuple[str, ...], real: Path, profile: Path) -> Path:
-    return run_dir(run("vidur-sim", *settings, f"real_run_dir={real}"))
+def profile(settings: tuple[str, ...], workload: Path, said: dict[str, str]) -> Path:
+    return kept(said, run("vidur-profile", *settings))
 
 
 @pytest.fixture(scope="session")
-def comparison(settings: tuple[str, ...], real: Path, sim: Path) -> Path:
-    return run_dir(run("compare-runs", *settings))
+def sim(settings: tuple[str, ...], real: Path, profile: Path, said: dict[str, str]) -> Path:
+    return kept(said, run("vidur-sim", *settings, f"real_run_dir={real}"))
+
+
+@pytest.fixture(scope="session")
+def comparison(settings: tuple[str, ...], real: Path, sim: Path, said: dict[str, str]) -> Path:
+    return kept(said, run("compare-runs", *settings))

@@ -1,10 +1,13 @@
 """The five commands, one after another, on the CPU."""
 
 import json
+import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
+import termios
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +43,14 @@ def test_every_run_directory_keeps_hydras_resolved_config(
         assert "${" not in (path / ".hydra" / "config.yaml").read_text(encoding="utf-8")
         assert "experiment=cpu_demo" in OmegaConf.load(path / ".hydra" / "overrides.yaml")
         assert (path / "summary.md").is_file()
+
+
+def test_where_nobody_watches_a_stage_says_little(comparison: Path, said: dict[str, str]) -> None:
+    assert set(said) == {"workload-spec", "real-bench", "vidur-profile", "vidur-sim", "compare-runs"}
+    for stage, text in said.items():
+        assert len(text.splitlines()) < 10, (stage, text)
+        assert "\r" not in text
+    assert [line for line in said["compare-runs"].splitlines() if line.startswith("errors of P50: TTFT ")]
 
 
 def test_stages_agree_on_the_workload_without_a_path_being_typed(
@@ -151,14 +162,17 @@ def test_a_profile_says_that_its_time_did_not_suffice(
 
 def test_an_interrupted_profile_goes_on_where_it_was(settings: tuple[str, ...], workload: Path, tmp_path: Path) -> None:
     command = [str(BIN / "vidur-profile"), *settings, f"vidur.profiling.root={tmp_path / 'profile'}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
+    terminal, other = pty.openpty()
+    termios.tcsetwinsize(other, (24, 100))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other, text=True) as process:
+        os.close(other)
         said = ""
-        while not re.search(r"iterations: +([2-9]|\d\d)%", said):
-            said += (letter := process.stderr.read(1))
-            assert letter, f"it ended before it was interrupted: {said}"
+        while not re.search(r"iterations +([2-9]|\d\d)%.* left", said):
+            said += (read := os.read(terminal, 1 << 12).decode(errors="replace"))
+            assert read, f"it ended before it was interrupted: {said}"
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
+    os.close(terminal)
     assert process.returncode == 130
     kept = json.loads((tmp_path / "profile" / "measured.json").read_text(encoding="utf-8"))
     assert kept["measured"]["rows"]
@@ -280,7 +294,9 @@ def test_every_repeat_of_a_run_teaches_its_profile_and_none_of_them_proves_it(
     six = (*settings, "workload.num_requests=6", "workload.seed=9", f"vidur.profiling.root={root}")
     run_dir(run("workload-spec", *six))
     real = run_dir(run("real-bench", *six, "repeats=2"))
-    assert run_dir(run("vidur-profile", *six, f"calibration.real_run_dir={real}")) == root
+    done = run("vidur-profile", *six, f"calibration.real_run_dir={real}")
+    assert run_dir(done) == root
+    assert len(done.stderr.splitlines()) < 10, done.stderr
     (file,) = root.rglob("calibration.json")
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [one["run_id"] for one in record["runs"]] == [real.name, f"{real.name}-r2"]

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 _BAR_AFTER_S, _REDRAW_S = 2.0, 0.2  # what is over sooner needs no bar
 _LINE_AFTER_S, _PARTS = 10.0, 4  # a plain line then, and one at each quarter, not closer than that
-_RARER = 4  # within a quarter, a line is that many times as far from the beginning as the last one
+_RARER = 8  # within a quarter, a line is that many times as far from the beginning as the last one
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} {unit}, {remaining} left{postfix}"
 
 _Item = TypeVar("_Item")

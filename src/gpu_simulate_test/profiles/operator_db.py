@@ -98,7 +98,7 @@ def _kernels(database: OperatorDatabase, config: VidurProfileConfig, kv_tokens: 
     limits, layers = config.limits, config.model.num_layers
     longest = min(config.model.max_position_embeddings, _CONTEXT)
     tokens, seqs = sizes(max(_TOKENS, limits.max_num_batched_tokens)), sizes(max(_SEQS, limits.max_num_seqs))
-    parts = sum(map(len, (database.prompts, database.decoding, tokens, seqs)))
+    parts = len(database.prompts) + len(database.decoding) + len(tokens) + len(seqs)
     with progress("vidur-profile", parts, "parts") as bar:
         per_token = _rows(database, "num_tokens", tokens, bar, prompts=True)
         per_sequence = _rows(database, "num_seqs", seqs, bar, prompts=False)

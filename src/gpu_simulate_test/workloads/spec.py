@@ -11,8 +11,8 @@ import pandas as pd
 from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.config.schema import ArrivalConfig, StageConfig
 from gpu_simulate_test.errors import ConfigError
-from gpu_simulate_test.io.recorded.conversations import is_conversations
 from gpu_simulate_test.io.progress import tracked
+from gpu_simulate_test.io.recorded.conversations import is_conversations
 from gpu_simulate_test.io.run_dir import OpenRunDir
 from gpu_simulate_test.io.tables import TRACE_INTERVALS, TRACE_LENGTHS
 from gpu_simulate_test.io.workload import DATA_FILES, PROMPTS, dump_prompts, dump_random_prompts, workload_sha256
