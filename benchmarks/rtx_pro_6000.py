@@ -1,6 +1,6 @@
 """Where two profiles of an RTX PRO 6000 differ, operator by operator: LLMServingSim's and the operator database's.
 
-How far the simulations from them are from a real run is on the board: ``python -m benchmarks.fidelity rtx_pro_6000``.
+How far the simulations from them are from a real run is on the board: ``python -m benchmarks.fidelity rtx-pro-6000``.
 """
 
 import tempfile

@@ -1,5 +1,6 @@
-"""How far the simulator is from every real run we have: ``python -m benchmarks.fidelity``.
+"""How far the simulator is from every real run we have.
 
-A whole run writes ``docs/fidelity/index.md``; with names of data sets it prints what it finds of these. Run it alone
-on the machine, for two of its data sets are measured here.
+``python -m benchmarks.fidelity`` measures every data set, or those that are named, keeps the figures in
+``docs/fidelity/figures`` and writes the pages beside it from all that are kept. Run it alone on the machine, for two
+engines are measured here.
 """

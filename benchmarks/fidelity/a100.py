@@ -1,11 +1,12 @@
 """A published pair on an A100: a Sarathi-Serve run, and the Vidur run that was published beside it."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.fidelity.board import Case, absent
+from benchmarks.fidelity.board import Case, Row, absent
 from benchmarks.fidelity.deployment import Deployment, compared
 from benchmarks.stages import SHARED
 
@@ -24,6 +25,7 @@ SETTINGS = (
     "limits.num_blocks=2048",  # as many never fill: one short request at a time
 )
 _NAME = "A100, spaced arrivals"
+_LINE = "Sarathi-Serve on an A100"
 _WHERE = ("1 A100", "Qwen3-0.6B", "Sarathi-Serve")
 _FEW = "of so few requests, what comes before a first token is not told from noise"
 _PUBLISHED = "no overheads, an attention table of another model: so it was published"
@@ -41,20 +43,19 @@ def cases(scratch: Path) -> list[Case]:
     whole, first, second = (
         deployment.run(name, f"workload.trace={file}") for name, file in ((_NAME, table), *_halves(root, table))
     )
-    why = dict.fromkeys(("ttft", "e2e"), _WHY)
+    why = _reasons(_WHY)
+    row = Row("all requests", *_WHERE, line=_LINE, why=why)
+    theirs = replace(row, run="all requests, the Vidur run that was published", line="", why=_reasons(_PUBLISHED))
+    held_out = replace(row, run="second half", part=True, donor="the first half", why_calibrated={"ttft": _FEW})
     return [
-        Case(f"{_NAME}: the published Vidur run", *_WHERE, published, why=dict.fromkeys(("ttft", "e2e"), _PUBLISHED)),
-        Case(_NAME, *_WHERE, whole.plain, why=why),
-        Case(
-            second.name,
-            *_WHERE,
-            second.plain,
-            partial(second.calibrated_on, first),
-            "the first half",
-            why,
-            {"ttft": _FEW},
-        ),
+        Case(theirs, published),
+        Case(row, whole.plain),
+        Case(held_out, second.plain, partial(second.calibrated_on, first)),
     ]
+
+
+def _reasons(reason: str) -> dict[str, str]:
+    return dict.fromkeys(("ttft", "e2e"), reason)
 
 
 def _halves(root: Path, table: Path) -> list[tuple[str, Path]]:

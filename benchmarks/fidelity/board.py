@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 METRICS = ("ttft", "tpot", "e2e")
 LEVELS = ("p50", "p90", "p99")
@@ -19,32 +19,34 @@ class Errors:
         Behind each figure.
     table : mapping of str to tuple of float
         By metric, of P50, P90 and P99.
-    floors : mapping of str to float
-        What another real run could differ by at P50, relative, by metric; empty of one real run.
+    commits : tuple of str
+        Of this project, which simulated and compared.
+    date : str
+        When they were compared.
+    floors : mapping of str to tuple of float
+        What another real run could differ by, relative, likewise; empty of one real run.
+    inside : tuple of str
+        Metrics whose real percentiles all lie where 95 % of the simulations with noise do.
     in_sample : bool
         Something was fitted to the very run that it is compared with.
-    commits : frozenset of str
-        Of this project, which simulated and compared.
     """
 
     requests: int
     table: Mapping[str, tuple[float, ...]]
-    floors: Mapping[str, float] = field(default_factory=dict)
+    commits: tuple[str, ...] = ()
+    date: str = ""
+    floors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
     in_sample: bool = False
-    commits: frozenset[str] = frozenset()
 
     def of(self, metric: str, level: str = "p50") -> float:
         """One of them."""
         return self.table[metric][LEVELS.index(level)]
 
-    def cell(self, metric: str) -> str:
-        """P50, P90 and P99 in %."""
-        return " ".join(percent(error) for error in self.table[metric]) + (" *(in-sample)*" if self.in_sample else "")
-
 
 @dataclass(frozen=True)
-class Case:
-    """One row of the board, not measured yet.
+class Row:
+    """A run of the board.
 
     Attributes
     ----------
@@ -52,12 +54,16 @@ class Case:
         What was served, and by what.
     gpus : str
         How many of which.
-    plain, calibrated : callable, optional
-        Measure the errors with nothing fitted, and after calibration.
+    line : str
+        Of the summary, which it counts in; empty: in none.
+    part : bool
+        Of a run that has a row of its own: what stands beside calibrated figures, and counts with these alone.
     donor : str
         The run that the calibration is from.
     why, why_calibrated : mapping of str to str
         Why an error is not small, where that is known, by metric.
+    plain, calibrated : Errors, optional
+        With nothing fitted, and after calibration.
     remark : str
         What is to know of the row; of one that nothing measures, why.
     """
@@ -66,22 +72,14 @@ class Case:
     gpus: str = NONE
     model: str = NONE
     engine: str = NONE
-    plain: Callable[[], Errors] | None = None
-    calibrated: Callable[[], Errors] | None = None
+    line: str = ""
+    part: bool = False
     donor: str = ""
     why: Mapping[str, str] = field(default_factory=dict)
     why_calibrated: Mapping[str, str] = field(default_factory=dict)
+    plain: Errors | None = None
+    calibrated: Errors | None = None
     remark: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A case that was measured, or not and why."""
-
-    case: Case
-    plain: Errors | None
-    calibrated: Errors | None
-    remark: str
 
     @property
     def requests(self) -> str:
@@ -89,19 +87,19 @@ class Row:
         found = self.plain or self.calibrated
         return NONE if found is None else f"{found.requests:,}"
 
-    def cells(self) -> list[str]:
-        """What stands in the main table, column by column."""
-        case, donor = self.case, self.case.donor if self.calibrated else NONE
-        plain, calibrated = (
-            [NONE] * len(METRICS) if errors is None else [errors.cell(metric) for metric in METRICS]
-            for errors in (self.plain, self.calibrated)
-        )
-        return [case.run, case.gpus, case.model, case.engine, self.requests, *plain, donor, *calibrated, self.remark]
+
+@dataclass(frozen=True)
+class Case:
+    """A row that is not measured yet, and how it is."""
+
+    row: Row
+    plain: Callable[[], Errors] | None = None
+    calibrated: Callable[[], Errors] | None = None
 
 
 def measured(case: Case) -> Row:
     """Measure a row; whatever fails is said in its remark."""
-    remarks = [case.remark] if case.remark else []
+    remarks = [case.row.remark] if case.row.remark else []
 
     def figures(what: str, measure: Callable[[], Errors] | None) -> Errors | None:
         errors = measure and attempt(measure)
@@ -111,9 +109,7 @@ def measured(case: Case) -> Row:
         return errors
 
     plain, calibrated = figures("not compared", case.plain), figures("not calibrated", case.calibrated)
-    if floors := [errors.floors["e2e"] for errors in (plain, calibrated) if errors and errors.floors]:
-        remarks.append(f"floor of E2E P50 ±{100 * floors[0]:.1f}")
-    return Row(case, plain, calibrated, "; ".join(remarks))
+    return replace(case.row, plain=plain, calibrated=calibrated, remark="; ".join(remarks))
 
 
 def attempt(measure: Callable[[], Errors]) -> Errors | str:
@@ -126,7 +122,7 @@ def attempt(measure: Callable[[], Errors]) -> Errors | str:
 
 def absent(run: str, data: str) -> list[Case]:
     """The row of data that is not here."""
-    return [Case(run, remark=f"skipped: {data} is not here")]
+    return [Case(Row(run, remark=f"skipped: {data} is not here"))]
 
 
 def one_line(error: Exception) -> str:

@@ -21,6 +21,8 @@ from gpu_simulate_test.io.run_dir import RUN_META
 from gpu_simulate_test.io.table_files import read_table
 from gpu_simulate_test.profiles.bundle import CALIBRATION, PROFILE_META
 
+_DIGITS = 5  # of a relative error that is kept
+
 
 @dataclass
 class Deployment:
@@ -93,8 +95,8 @@ class Run:
         """Errors on the requests that the run's own calibration held back: ``errors``, or ``without`` it."""
         record = read_json(self.calibration)
         told = record["held_out"]
-        errors = {metric: tuple(told[kind][metric][level] for level in LEVELS) for metric in METRICS}
-        return Errors(told["requests"], errors, commits=frozenset({commit(record)}))
+        errors = {metric: tuple(round(told[kind][metric][level], _DIGITS) for level in LEVELS) for metric in METRICS}
+        return Errors(told["requests"], errors, (commit(record),), record["created_at"][:10])
 
     def plain(self) -> Errors:
         """Errors of the simulation with nothing fitted."""
@@ -136,18 +138,20 @@ def compared(root: Path, real: Path, sim: Path, *more: str) -> Errors:
     """
     folder = run_command("compare_runs", f"output.root={root}", f"real_run_dir={real}", f"sim_run_dir={sim}", *more)
     table = read_table(folder, PERCENTILES).set_index(["metric", "statistic"])
-    errors = {metric: tuple(_figure(table, metric, level, "relative_error") for level in LEVELS) for metric in METRICS}
-    floors = {metric: _figure(table, metric, "p50", "floor") for metric in METRICS}
-    known = {metric: floor for metric, floor in floors.items() if not math.isnan(floor)}
-    gates = read_table(folder, GATES)
-    in_sample = IN_SAMPLE in set(gates["value"])
+    errors = {metric: _figures(table, metric, "relative_error") for metric in METRICS}
+    floors = {metric: _figures(table, metric, "floor") for metric in METRICS}
+    known = {metric: of for metric, of in floors.items() if not any(map(math.isnan, of))}
+    within = table["real_ns"].between(table["sim_low_ns"], table["sim_high_ns"])
+    inside = tuple(metric for metric in METRICS if all(within[metric, level] for level in LEVELS))
+    in_sample = IN_SAMPLE in set(read_table(folder, GATES)["value"])
     ours = [folder, *([sim] if sim.is_relative_to(root) else [])]  # not where somebody else simulated
-    commits = frozenset(commit(read_json(path / RUN_META)) for path in ours)
-    return Errors(int(_figure(table, "e2e", "p50", "n_real")), errors, known, in_sample, commits)
+    commits = tuple(sorted({commit(read_json(path / RUN_META)) for path in ours}))
+    date = read_json(folder / RUN_META)["ended_at"][:10]
+    return Errors(int(table["n_real"]["e2e", "p50"]), errors, commits, date, known, inside, in_sample)
 
 
-def _figure(table: pd.DataFrame, metric: str, statistic: str, column: str) -> float:
-    return float(table[column].loc[(metric, statistic)])
+def _figures(table: pd.DataFrame, metric: str, column: str) -> tuple[float, ...]:
+    return tuple(round(float(table[column][metric, level]), _DIGITS) for level in LEVELS)
 
 
 def commit(meta: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.fidelity.board import Case, Errors, absent, attempt
+from benchmarks.fidelity.board import Case, Errors, Row, absent, attempt
 from benchmarks.fidelity.deployment import Deployment, Run
 from benchmarks.stages import SHARED
 
@@ -87,15 +87,20 @@ def cases(scratch: Path) -> list[Case]:
         return absent("H100, eight runs", f"gpu-public/{DATA.name}")
     return [
         Case(
-            run.name,
-            f"{served.gpus} H100",
-            served.model,
-            "vLLM 0.15.1",
+            Row(
+                run.name,
+                f"{served.gpus} H100",
+                served.model,
+                "vLLM 0.15.1",
+                line="vLLM on 1 to 4 H100s",
+                donor=by_load[other].name,
+                why=_reasons(ttft=_FRONT_END, e2e=served.why),
+                why_calibrated=_reasons(
+                    ttft=_QUEUE if served.queues and load == "general" else "", e2e=served.why_calibrated
+                ),
+            ),
             run.plain,
             partial(run.calibrated_on, by_load[other]),
-            by_load[other].name,
-            _reasons(ttft=_FRONT_END, e2e=served.why),
-            _reasons(ttft=_QUEUE if served.queues and load == "general" else "", e2e=served.why_calibrated),
         )
         for served, by_load in found
         for (load, run), other in zip(by_load.items(), reversed(LOADS), strict=True)

@@ -2,38 +2,32 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.fidelity.board import LEVELS, METRICS, percent
+from benchmarks.fidelity.figures import Peer, Peers
 from benchmarks.fidelity.h100 import DATA as H100
 from benchmarks.fidelity.rtx_pro_6000 import DATA as RTX_PRO_6000
 from benchmarks.stages import SHARED
+from gpu_simulate_test.io.provenance import now
 
 FACTS = SHARED.parent / "facts" / "peers.md"
+_OURS = re.compile(r" \(`data/[^)]*\)")  # where it lies, not who said it
 _ON_THESE = "Published errors on runs of this kind"
 _NAMED = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "Latency"}
 _LEVELS = {"p50": "Median", "p90": "P90", "p99": "P99"}
 
 
-class Peer(NamedTuple):
-    """A line of the table: whose, what was said, where it is from."""
-
-    simulator: str
-    claim: str
-    source: str
-
-
-def published() -> list[Peer]:
-    """All that are found; a file that is not here is left out."""
+def published() -> Peers | None:
+    """All that are found; a file that is not here is left out, and None where none is."""
     found = []
     if FACTS.is_file():
         rows = re.findall(r"^\| (.+?) \| (.+) \|$", FACTS.read_text(encoding="utf-8"), re.MULTILINE)
-        found += [Peer(name, said, "peers.md") for name, said in rows if name not in ("Simulator", "---")]
+        found += [Peer(name, _OURS.sub("", said)) for name, said in rows if name not in ("Simulator", "---")]
     if (page := H100 / "README.md").is_file():
-        found += [Peer("Several, on vLLM 0.15.1 and H100", said, f"{H100.name}/README.md") for said in _said(page)]
+        found += [Peer("Several, on vLLM 0.15.1 and H100", said, near=True) for said in _said(page)]
     if (result := RTX_PRO_6000 / "peer-result.txt").is_file():
-        found.append(Peer("LLMServingSim 2.0, on that very RTX PRO 6000 run", _result(result), result.name))
-    return found
+        found.append(Peer("LLMServingSim 2.0, on that very RTX PRO 6000 run", _result(result), near=True))
+    return Peers(now()[:10], found) if found else None
 
 
 def _said(page: Path) -> list[str]:

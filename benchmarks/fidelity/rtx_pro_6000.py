@@ -1,9 +1,10 @@
 """A published vLLM run on an RTX PRO 6000, from the profile that came with it and from the database."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.fidelity.board import Case, absent
+from benchmarks.fidelity.board import Case, Row, absent
 from benchmarks.fidelity.deployment import Deployment
 from benchmarks.stages import SHARED
 
@@ -22,8 +23,8 @@ SETTINGS = (
 )
 _NAME = "RTX PRO 6000, ShareGPT"
 _SOURCES = {
-    "LLMServingSim's kernels": ("profile=llmservingsim", f"profile.folder={DATA / 'profile'}"),
-    "the operator database's": ("profile=operator_db",),
+    "LLMServingSim kernels": ("profile=llmservingsim", f"profile.folder={DATA / 'profile'}"),
+    "database kernels": ("profile=operator_db",),
 }
 _WHY = (
     "the database has no launch of prompts and decoding requests together, which on this card takes longer than the "
@@ -40,15 +41,10 @@ def cases(scratch: Path) -> list[Case]:
         run = Deployment(scratch / "rtx_pro_6000" / settings[0], (*SETTINGS, *settings)).run(_NAME)
         where = ("1 RTX PRO 6000", "Llama-3.1-8B", "vLLM 0.19.0")
         why = dict.fromkeys(("ttft", "e2e"), _WHY) if "profile=operator_db" in settings else {}
+        row = Row(source, *where, line=f"RTX PRO 6000, {source}", why=why)
+        part = replace(row, run=f"{source}, the third held back", part=True, donor="two thirds of the run")
         found += [
-            Case(f"{_NAME}, {source}", *where, run.plain, why=why),
-            Case(
-                f"{_NAME}, {source}: what the calibration held back",
-                *where,
-                partial(run.held_out, "without"),
-                partial(run.held_out, "errors"),
-                "two thirds of the run",
-                why=why,
-            ),
+            Case(row, run.plain),
+            Case(part, partial(run.held_out, "without"), partial(run.held_out, "errors")),
         ]
     return found

@@ -1,8 +1,8 @@
-"""The closed-loop points' part of the page: errors with nothing fitted and with constants from one in ten."""
+"""The closed-loop points: measured with nothing fitted and with constants from one in ten, and summed up."""
 
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import pairwise
@@ -10,18 +10,18 @@ from itertools import pairwise
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.fidelity import figures
 from benchmarks.fidelity.board import NONE, one_line, percent
 from benchmarks.fidelity.deployment import commit
+from benchmarks.fidelity.figures import Pair, Points, versions
 from benchmarks.fidelity.silicon import Point, collection, points, simulate
 from benchmarks.fidelity.silicon_fit import Fitted, donors, fit
-from gpu_simulate_test.io.provenance import git_state
+from gpu_simulate_test.io.provenance import git_state, now
 
 LARGE = {"TPOT": 0.25, "TTFT": 0.5}  # beyond these it is said why
-TITLE = "## Closed-loop points"
 _GPUS = {"b200_sxm": "B200", "h100_sxm": "H100", "h200_sxm": "H200"}
 _LOADS = (4, 8, 16, 32, 64, 512)
-Pair = tuple[float, float]
-"""Errors of mean TTFT and mean TPOT, simulated / real - 1."""
+_DIGITS = 5  # of an error that is kept
 
 
 @dataclass(frozen=True)
@@ -41,47 +41,7 @@ class Outcome:
     calibrated: Pair | str | None
 
 
-@dataclass(frozen=True)
-class Section:
-    """All that the page says of them."""
-
-    outcomes: Sequence[Outcome]
-    left_out: Sequence[tuple[str, int]]
-    fitted: Fitted
-    commit: str
-
-    def rows(self) -> list[list[str]]:
-        """The table: all, then by where they are from, by model and GPU, by GPU and by concurrency."""
-        kinds: dict[tuple[int, str], list[Outcome]] = defaultdict(list)
-        for one in self.outcomes:
-            for kind in _kinds(one.point):
-                kinds[kind].append(one)
-        return [[kind[1], *_summary(kinds[kind])] for kind in sorted(kinds)]
-
-    def large(self) -> list[str]:
-        """The points that are far off, by the reason as far as it is known."""
-        every, found = [one.point for one in self.outcomes], defaultdict[tuple[str, str], list[float]](list)
-        for one in self.outcomes:
-            for (metric, most), error in zip(LARGE.items(), reversed(_pair(one.plain)), strict=False):
-                if abs(error) > most:
-                    found[metric, _reason(metric, one.point, every)].append(error)
-        told = sorted(found.items(), key=lambda item: (list(LARGE).index(item[0][0]), -len(item[1])))
-        return [f"{metric}, {_range(of)}: {reason}" for (metric, reason), of in told]
-
-    def constants(self) -> str:
-        """What was learned, in words."""
-        host, factors = self.fitted.host, self.fitted.factors
-        kernels = ", ".join(
-            f"{model} {precision.upper()} on {_GPUS[gpu]} {factor:.2f}"
-            for (model, precision, gpu), factor in factors.items()
-        )
-        return (
-            f"host {host.step_ns / 1e6:.1f} ms a step and {host.sequence_ns / 1e3:.0f} us a sequence, front end "
-            f"{host.front_end_ns / 1e6:.0f} ms; kernels: {kernels}"
-        )
-
-
-def measure() -> Section | None:
+def measure() -> Points | None:
     """Serve every point; some minutes. None where the database is not installed."""
     path = collection()
     if path is None:
@@ -95,8 +55,107 @@ def measure() -> Section | None:
         for point in _told(others, "calibrated")
     }
     outcomes = [Outcome(point, plain[point.id], calibrated.get(point.id)) for point in found]
-    left_out.update(why for why in plain.values() if isinstance(why, str))
-    return Section(outcomes, left_out.most_common(), fitted, commit(git_state()))
+    return kept(outcomes, left_out, fitted)
+
+
+def kept(outcomes: Sequence[Outcome], left_out: Mapping[str, int], fitted: Fitted) -> Points:
+    """What is kept of them: no time of any run, but its errors and what it was."""
+    why = Counter(one.plain for one in outcomes if isinstance(one.plain, str))
+    return Points(
+        date=now()[:10],
+        commits=(commit(git_state()),),
+        versions=versions(),
+        learned=learned(fitted),
+        donors=len(fitted.donors),
+        left_out=(Counter(left_out) + why).most_common(),
+        far=far(outcomes),
+        points=[
+            figures.Point(
+                _kind(one.point),
+                one.point.concurrency,
+                one.point.described,
+                _pair(one.plain),
+                _pair(one.calibrated),
+            )
+            for one in outcomes
+        ],
+    )
+
+
+def kinds(of: Sequence[figures.Point]) -> list[tuple[str, list[figures.Point]]]:
+    """All, then by where they are from, by model and GPU, by GPU and by concurrency."""
+    found: dict[tuple[int, str], list[figures.Point]] = defaultdict(list)
+    for point in of:
+        low, high = next((low, high) for low, high in pairwise((0, *_LOADS)) if point.concurrency <= high)
+        found[0, "**all**"].append(point)
+        found[(1, "InferenceX, whose settings and client are published") if point.described else (2, "others")].append(
+            point
+        )
+        found[3, point.kind].append(point)
+        found[4, f"on {point.gpu}"].append(point)
+        found[5 + _LOADS.index(high), f"{low + 1} to {high} at a time"].append(point)
+    return [(kind[1], found[kind]) for kind in sorted(found)]
+
+
+def signed(of: Sequence[figures.Point], side: str) -> tuple[int, list[str], list[str]]:
+    """How many have errors of a side; of TPOT and TTFT the median and mean of the absolute ones and the signed median.
+
+    In %.
+    """
+    pairs = [pair for point in of if (pair := getattr(point, side))]
+    return len(pairs), *([_figures(pairs, metric) for metric in (1, 0)])  # type: ignore[return-value]
+
+
+def change(of: Sequence[figures.Point]) -> tuple[int, list[str], list[str]]:
+    """The absolute ones of the points that were held out, with nothing fitted and calibrated."""
+    held_out = [point for point in of if point.calibrated]
+    _, *plain = signed(held_out, "plain")
+    number, *calibrated = signed(held_out, "calibrated")
+    tpot, ttft = (
+        [
+            f"{before}\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}{after}" if number else NONE
+            for before, after in zip(*both, strict=True)
+        ][:2]
+        for both in zip(plain, calibrated, strict=True)
+    )
+    return number, tpot, ttft
+
+
+def far(outcomes: Sequence[Outcome]) -> list[str]:
+    """The points that are far off, by the reason as far as it is known."""
+    every, found = [one.point for one in outcomes], defaultdict[tuple[str, str], list[float]](list)
+    for one in outcomes:
+        for (metric, most), error in zip(LARGE.items(), reversed(_pair(one.plain) or ()), strict=False):
+            if abs(error) > most:
+                found[metric, _reason(metric, one.point, every)].append(error)
+    told = sorted(found.items(), key=lambda item: (list(LARGE).index(item[0][0]), -len(item[1])))
+    return [f"{metric}, {_range(of)}: {reason}" for (metric, reason), of in told]
+
+
+def learned(fitted: Fitted) -> str:
+    """The constants, in words."""
+    host = fitted.host
+    factors = ", ".join(
+        f"{model} {precision.upper()} on {_GPUS[gpu]} {factor:.2f}"
+        for (model, precision, gpu), factor in fitted.factors.items()
+    )
+    return (
+        f"host {host.step_ns / 1e6:.1f} ms a step and {host.sequence_ns / 1e3:.0f} us a sequence, front end "
+        f"{host.front_end_ns / 1e6:.0f} ms; kernels: {factors}"
+    )
+
+
+def _figures(pairs: Sequence[Pair], metric: int) -> list[str]:
+    if not pairs:
+        return [NONE] * 3
+    errors = np.array([pair[metric] for pair in pairs])
+    absolute = np.abs(errors)
+    return [f"{100 * np.median(absolute):.1f}", f"{100 * absolute.mean():.1f}", percent(float(np.median(errors)))]
+
+
+def _kind(point: Point) -> str:
+    model, precision, system = point.group
+    return f"{model}, {precision.upper()}, {_GPUS[system]}"
 
 
 def _told(found: Sequence[Point], what: str) -> Iterator[Point]:
@@ -111,41 +170,17 @@ def _attempt(point: Point, serve: Callable[[Point], Pair]) -> Pair | str:
     return ttft / point.ttft_ms - 1, tpot / point.tpot_ms - 1
 
 
-def _kinds(point: Point) -> list[tuple[int, str]]:
-    """The rows of the table that a point counts in, with where they stand."""
-    model, precision, system = point.group
-    low, high = next((low, high) for low, high in pairwise((0, *_LOADS)) if point.concurrency <= high)
-    return [
-        (0, "**all**"),
-        (1, "InferenceX, whose settings and client are published") if point.described else (2, "others"),
-        (3, f"{model}, {precision.upper()}, {_GPUS[system]}"),
-        (4, f"on {_GPUS[system]}"),
-        (5 + _LOADS.index(high), f"{low + 1} to {high} at a time"),
-    ]
-
-
 def _range(errors: Sequence[float]) -> str:
     if len(errors) == 1:
         return f"1 point, {percent(errors[0])} %"
     return f"{len(errors)} points, {percent(min(errors))} to {percent(max(errors))} %"
 
 
-def _pair(errors: Pair | str | None) -> Pair | tuple[()]:
-    return errors if isinstance(errors, tuple) else ()
-
-
-def _summary(outcomes: Sequence[Outcome]) -> list[str]:
-    held_out = [one for one in outcomes if _pair(one.calibrated)]
-    plain = [_pair(one.plain) for one in outcomes if _pair(one.plain)]
-    sides = plain, [_pair(one.plain) for one in held_out], [_pair(one.calibrated) for one in held_out]
-    cells = [[_figures([of[metric] for of in side]) if side else NONE for metric in (1, 0)] for side in sides]
-    return [f"{len(plain)}", *cells[0], f"{len(held_out)}", *cells[1], *cells[2]]
-
-
-def _figures(errors: Sequence[float]) -> str:
-    """Median and mean of the absolute errors, and the median with its sign, in %."""
-    absolute = np.abs(errors)
-    return f"{100 * np.median(absolute):.1f} {100 * absolute.mean():.1f} {percent(float(np.median(errors)))}"
+def _pair(errors: Pair | str | None) -> Pair | None:
+    if not isinstance(errors, tuple):
+        return None
+    ttft, tpot = errors
+    return round(ttft, _DIGITS), round(tpot, _DIGITS)
 
 
 def _reason(metric: str, point: Point, every: Sequence[Point]) -> str:

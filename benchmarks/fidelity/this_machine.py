@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.fidelity.board import Case, absent
+from benchmarks.fidelity.board import Case, Row, absent
 from benchmarks.fidelity.deployment import Deployment
 from benchmarks.stages import StageFailed
 
@@ -22,8 +23,12 @@ _RATES = {"transformers": (3, 2), "vllm": (8, 4)}  # requests a second: an engin
 _NAMES = {"transformers": "transformers", "vllm": "vLLM"}
 
 
-def cases(backend: str, scratch: Path) -> list[Case]:
-    """A row a workload."""
+def cases(scratch: Path) -> list[Case]:
+    """A row a workload of each engine."""
+    return [case for backend in _RATES for case in _cases(backend, scratch)]
+
+
+def _cases(backend: str, scratch: Path) -> list[Case]:
     python = interpreter(backend)
     if not python.is_file():
         return absent(f"this machine, {_NAMES[backend]}", f"{python.parents[1].name} (`make {backend}`)")
@@ -38,11 +43,12 @@ def cases(backend: str, scratch: Path) -> list[Case]:
         for seed, rate in enumerate(_RATES[backend])
     ]
     engine = f"{_NAMES[backend]} {version(backend, python)}"
+    row = Row("", "1 CPU core", "tiny Qwen3", engine, f"{_NAMES[backend]} on a CPU")
+    labels = [f"{_NAMES[backend]}, {rate} a second" for rate in _RATES[backend]]
+    pairs = zip(runs, reversed(runs), labels, reversed(labels), strict=True)
     return [
-        Case(
-            run.name, "none, 1 CPU core", "tiny Qwen3", engine, run.plain, partial(run.calibrated_on, other), other.name
-        )
-        for run, other in zip(runs, reversed(runs), strict=True)
+        Case(replace(row, run=label, donor=donor), run.plain, partial(run.calibrated_on, other))
+        for run, other, label, donor in pairs
     ]
 
 

@@ -1,4 +1,4 @@
-"""The closed-loop points: half of them is never looked at, constants are of one in ten, the page keeps all else."""
+"""The closed-loop points: half of them is never looked at, constants are of one in ten."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.fidelity.page import PEERS, with_section
 from benchmarks.fidelity.silicon import Point, collection, points, simulate
 from benchmarks.fidelity.silicon_fit import Fitted, donors, fit
-from benchmarks.fidelity.silicon_page import TITLE, Outcome, Section
+from benchmarks.fidelity.silicon_page import Outcome, change, far, kept, kinds, signed
 from gpu_simulate_test.latency.calibration import Constants
 
 ROW = {
@@ -116,40 +115,27 @@ def test_a_fit_finds_what_is_true_of_all_and_of_each_group() -> None:
     assert found.donors == {point.id for point in chosen}
 
 
-def section(*outcomes: Outcome) -> Section:
-    factors = {("Qwen3-32B", "bf16", "h100_sxm"): 1.1}
-    return Section(outcomes, [("for a reason", 3)], Fitted(NOBODY, factors, frozenset({"d"})), "abc")
+FITTED = Fitted(NOBODY, {("Qwen3-32B", "bf16", "h100_sxm"): 1.1}, frozenset({"d"}))
 
 
 def test_errors_are_summed_up_by_where_a_point_belongs_and_what_is_far_off_is_said() -> None:
     near = Outcome(point_of("a", concurrency=4), (0.1, -0.02), (0.05, 0.01))
     donor = Outcome(point_of("b", concurrency=64, described=False), (-0.6, 0.3), None)
     failed = Outcome(point_of("c", concurrency=4), "no such engine", None)
-    told = section(near, donor, failed)
-    rows = {row[0]: row[1:] for row in told.rows()}
-    assert rows["**all**"] == ["2", "16.0 16.0 +14.0", "35.0 35.0 -25.0", "1", *_of(near.plain), *_of((0.05, 0.01))]
-    assert rows["33 to 64 at a time"] == ["1", *_of((-0.6, 0.3)), "0", "-", "-", "-", "-"]
-    assert rows["1 to 4 at a time"][0] == "1"
-    assert [one.partition(":")[0] for one in told.large()] == [
+    told = kept([near, donor, failed], {"for a reason": 3, "no such engine": 1}, FITTED)
+    of = dict(kinds(told.points))
+    assert signed(of["**all**"], "plain") == (2, ["16.0", "16.0", "+14.0"], ["35.0", "35.0", "-25.0"])
+    assert change(of["**all**"]) == (1, ["2.0\xa0→\xa01.0"] * 2, ["10.0\xa0→\xa05.0"] * 2)
+    assert signed(of["33 to 64 at a time"], "plain") == (1, ["30.0", "30.0", "+30.0"], ["60.0", "60.0", "-60.0"])
+    assert change(of["33 to 64 at a time"]) == (0, ["-"] * 2, ["-"] * 2)
+    assert signed(of["1 to 4 at a time"], "plain")[0] == 1
+    assert len(of["Qwen3-32B, BF16, H100"]) == len(of["on H100"]) == 3
+    assert told.left_out == [("for a reason", 3), ("no such engine", 2)]
+    assert (told.donors, told.learned.rpartition(": ")[2]) == (1, "Qwen3-32B BF16 on H100 1.10")
+    assert [one.partition(":")[0] for one in far([near, donor, failed])] == [
         "TPOT, 1 point, +30.0 %",
         "TTFT, 1 point, -60.0 %",
     ]
-
-
-def _of(errors: object) -> list[str]:
-    assert isinstance(errors, tuple)
-    return [f"{100 * abs(one):.1f} {100 * abs(one):.1f} {100 * one:+.1f}" for one in reversed(errors)]
-
-
-def test_the_page_keeps_all_but_the_points() -> None:
-    old = f"# Title\n\n| a |\n\n{PEERS}\n\nothers\n"
-    told = section(Outcome(point_of("a"), (0.1, -0.02), (0.05, 0.01)))
-    page = with_section(old, told)
-    before, _, after = page.partition(TITLE)
-    assert before == "# Title\n\n| a |\n\n"
-    assert after.endswith(f"\n\n{PEERS}\n\nothers\n")
-    assert "- 3: for a reason." in page
-    assert with_section(page, told) == page
 
 
 def test_a_request_alone_waits_for_its_own_prompt_only() -> None:
