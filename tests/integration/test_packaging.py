@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpu_simulate_test.config.paths import project_root
-from tests.support.commands import BIN, run, run_dir
+from tests.support.commands import BIN, SMALL, run, run_dir
 
 TASKS = tomllib.loads((project_root() / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pixi"]["tasks"]
 STAGES = ("workload-spec", "real-bench", "vidur-profile", "vidur-sim", "compare-runs")
@@ -29,7 +29,8 @@ def in_project(command: str, *arguments: str, first: Path = BIN) -> subprocess.C
     )
 
 
-def test_a_wheel_carries_its_configs_prompts_and_templates(tmp_path: Path) -> None:
+def test_the_demo_runs_from_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
+    """Its five commands, by the names it installs: no file of the checkout is there."""
     wheel, site, work = (tmp_path / name for name in ("wheel", "site", "work"))
     work.mkdir()
     pip = [sys.executable, "-m", "pip", "--quiet"]
@@ -37,22 +38,27 @@ def test_a_wheel_carries_its_configs_prompts_and_templates(tmp_path: Path) -> No
     subprocess.run(build, check=True, timeout=300)
     (file,) = wheel.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(file)], check=True, timeout=300)
-    done = subprocess.run(
-        [sys.executable, "-m", "gpu_simulate_test.cli.workload_spec", "experiment=cpu_demo"],
-        cwd=work,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    path = run_dir(done)
-    assert path.parent == work / "tmp" / "workloads"
-    assert (path / "prompts.jsonl").is_file()
-    assert (site / "gpu_simulate_test" / "analysis" / "report.html.j2").is_file()
-    assert (site / "gpu_simulate_test" / "studies" / "sweep.html.j2").is_file()
-    assert (site / "gpu_simulate_test" / "analysis" / "run.html.j2").is_file()
-    assert (site / "hydra_plugins" / "gpu_simulate_test_capacity" / "sweeper.py").is_file()
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    for stage in STAGES:
+        done = subprocess.run(
+            [str(site / "bin" / stage), *SMALL],
+            cwd=work,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        path = run_dir(done)
+        assert path.is_relative_to(work / "tmp")
+    assert (path / "report.html").is_file()
+    where = [
+        sys.executable,
+        "-c",
+        "import gpu_simulate_test as g, hydra_plugins.gpu_simulate_test_capacity; print(g.__file__)",
+    ]
+    told = subprocess.run(where, cwd=work, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert Path(told.stdout.strip()).is_relative_to(site)
 
 
 def test_a_command_works_from_any_folder(tmp_path: Path) -> None:
