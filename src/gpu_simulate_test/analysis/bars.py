@@ -8,7 +8,7 @@ from gpu_simulate_test.analysis.charts import Drawn
 from gpu_simulate_test.analysis.compare import Comparison
 from gpu_simulate_test.analysis.drawing import COLOURS, GRID, INK, SOFT
 from gpu_simulate_test.analysis.load_metrics import Run
-from gpu_simulate_test.analysis.numbers import NS_PER_MS, decimals, ms, number, percent
+from gpu_simulate_test.analysis.numbers import NS_PER_MS, count, decimals, ms, number, percent
 from gpu_simulate_test.analysis.svg import TOP, WIDTH, Plot, at, box, legend, line, text, with_air
 from gpu_simulate_test.analysis.trace import phases
 
@@ -37,10 +37,9 @@ def _waterfall(metric: str, rows: pd.DataFrame, attribution: Attribution) -> Dra
     after = np.cumsum(values[:-1])
     begin = np.append(np.append(0.0, after[:-1]), 0.0) / NS_PER_MS
     end = begin + values / NS_PER_MS
-    n = len(attribution.per_request[metric])
     plot = Plot(
         f"Mean {metric.upper()}: from real to simulated",
-        f"sim - real, ms, mean of {n:,} request{'s' if n != 1 else ''}",
+        f"sim - real, ms, mean of {count(len(attribution.per_request[metric]), 'request')}",
         None,
         with_air(np.append(begin, end)),
         left=8,
