@@ -49,3 +49,15 @@ def test_four_h100s_are_simulated_from_nothing(tmp_path: Path) -> None:
     summary = (folder / "summary.md").read_text(encoding="utf-8")
     assert "KV blocks: an estimate" in summary
     assert "the host's work is not in them" in summary
+
+
+@pytest.mark.parametrize("page", ["h100.md", "closed-loop.md", "this-machine.md"])
+def test_its_errors_are_those_of_the_board(page: str) -> None:
+    board = (project_root() / "docs" / "fidelity" / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(rf"^\| \[.*\]\({page}\) \| \d+ \| (\S+) \| (\S+) \| (\S+) \|$", board, re.MULTILINE)
+    known = {(metric, of_one[place]) for of_one in rows for place, metric in enumerate(("E2E", "TPOT", "TTFT"))}
+    (row,) = re.findall(rf"^\| \[.*\]\(docs/fidelity/{page}\) \| (.*)$", README, re.MULTILINE)
+    ours = row.partition("Best published")[0]
+    quoted = re.findall(r"(E2E|TPOT|TTFT) ([\d.]+) %", ours)
+    assert quoted
+    assert set(quoted) <= known
