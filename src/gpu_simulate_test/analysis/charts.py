@@ -132,7 +132,7 @@ def _scatter(name: str, title: str, frame: pd.DataFrame, values: Floats, unit: s
     figures = frame[columns].to_numpy()[told]
     look = f'fill="{COLOURS["sim"]}" fill-opacity="0.5"'
     for index, (request, size, output) in zip(told, figures, strict=True):
-        said = f"request {request} ({size:,} in, {output:,} out): {number(values[index], 2, sign=True)}"
+        said = f"request {request} ({count(size)} in, {count(output)} out): {number(values[index], 2, sign=True)}"
         parts.append(dot(float(x[index]), float(y[index]), look, f"{said} {unit.rpartition(' ')[2]}", size=2.5))
     known, drawn = int(np.isfinite(values).sum()), len(told) + len(others)
     over = f"{count(drawn)} of {count(known, 'request')} drawn, those furthest off among them."
