@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_simulate_test.arrivals import ArrivalProcess
 from gpu_simulate_test.engine import Composition
+from gpu_simulate_test.io.progress import progress
 from gpu_simulate_test.io.tables import ITERATION_METRICS, REQUEST_METRICS, TOKEN_METRICS, read_table, write_table
 from gpu_simulate_test.io.workload import Workload
 from gpu_simulate_test.latency.reference_bursts import ReferenceBursts
@@ -121,7 +122,8 @@ def test_a_run_begins_with_an_empty_cache_and_nothing_but_itself_is_found_there(
     engine = VirtualEngine(clock, enable_prefix_caching=keeps)
     lengths = [(30, 3000), (30, 3)]
     workload = workload_of(lengths, [0, 10**12])  # with time for a reference burst between the two
-    _measure(engine, requests_of(lengths), workload, clock, ReferenceBursts(), "")
+    with progress("real-bench", len(lengths), "requests") as bar:
+        _measure(engine, requests_of(lengths), workload, clock, ReferenceBursts(), bar)
     begin, end = engine.done.index(0), engine.done.index(1)
     assert engine.done[begin - 1] == "forget"
     assert ("forget" in engine.done[begin:end]) == (not keeps)
