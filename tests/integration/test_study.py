@@ -6,12 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from gpu_simulate_test.config.paths import project_root
 from scripts.chart import chart
-from tests.support.configs import typed_config
+from tests.support.configs import jobs_of, typed_config
 
 ROOT = project_root()
 SCRIPT = ROOT / "scripts" / "study.sh"
@@ -48,8 +46,7 @@ def test_every_command_of_the_study_composes(calls: list[tuple[str, list[str]]])
     for stage, given in calls:
         overrides = [one for one in given if one != "-m" and not one.startswith("hydra.sweeper")]
         assert ("-m" in given) == (len(overrides) < len(given))
-        swept = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
-        for one in swept:
+        for one in jobs_of(overrides):
             typed_config(stage.replace("-", "_"), *one)
 
 

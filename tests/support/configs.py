@@ -1,8 +1,10 @@
 """Typed configs for tests, composed from the shipped tree as the commands compose them."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,6 +28,11 @@ def typed_configs(*choices: str) -> dict[str, StageConfig]:
     groups = composed("workload_spec", *choices).copy()
     OmegaConf.set_struct(groups, False)
     return {stage: typed_config_of(stage, DictConfig(OmegaConf.merge(groups, own))) for stage, own in _own().items()}
+
+
+def jobs_of(overrides: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The overrides of each job, as Hydra's own sweeper splits them; one job of a command without several values."""
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(overrides)), None)[0]
 
 
 @cache

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
 
 from gpu_simulate_test.cli.app import typed_config
 from gpu_simulate_test.config.paths import project_root
 from gpu_simulate_test.config.schema import STAGES
-from tests.support.configs import composed
+from tests.support.configs import composed, jobs_of
 
 ROOT = project_root()
 PAGES = [
@@ -56,13 +54,6 @@ def test_there_are_commands_to_type() -> None:
 def test_a_command_that_a_page_has_typed_is_understood(stage: str, typed: list[str]) -> None:
     overrides = [one for one in typed if not one.startswith("-") and not one.startswith(("hydra", "+hydra"))]
     assert all("=" in one for one in overrides), "a word that is no setting"
-    first = []
-    for override in OverridesParser.create().parse_overrides(overrides):
-        if override.is_sweep_override():
-            assert {"-m", "--multirun"} & set(typed), "several values and no -m"
-            value = next(override.sweep_iterator())
-            value = value.with_quotes() if isinstance(value, QuotedString) else value
-            first.append(f"{override.key_or_group}={value}")
-        else:
-            first.append(str(override.input_line))
+    first, *others = jobs_of(overrides)
+    assert not others or {"-m", "--multirun"} & set(typed), "several values and no -m"
     typed_config(stage, composed(stage, *first).copy())
