@@ -52,6 +52,8 @@ def test_the_demo_runs_from_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
         path = run_dir(done)
         assert path.is_relative_to(work / "tmp")
     assert (path / "report.html").is_file()
+    assert (site / "gpu_simulate_test" / "studies" / "sweep.html.j2").is_file()
+    assert (site / "gpu_simulate_test" / "workloads" / "example_prompts.jsonl").is_file()
     where = [
         sys.executable,
         "-c",
