@@ -13,6 +13,7 @@ from gpu_simulate_test.analysis.svg import TOP, WIDTH, Plot, at, box, legend, li
 from gpu_simulate_test.analysis.trace import phases
 
 _MORE, _LESS = f'fill="{COLOURS["sim"]}"', f'fill="#fff" stroke="{COLOURS["real"]}" stroke-width="1.6"'
+_SIGNS = ((_MORE, "longer"), (_LESS, "shorter"))
 _ROW, _BAR = 33, 10
 _PHASES = {  # real, simulated, darker and darker; spans that were not told apart have the colours of the last
     "queue": ("#d3dce8", "#f8e3cd"),
@@ -47,8 +48,8 @@ def _waterfall(metric: str, rows: pd.DataFrame, attribution: Attribution) -> Dra
     )
     zero, parts = at(float(plot.across(0.0))), []
     ends = list(zip(plot.across(begin), plot.across(end), strict=True))
-    for number_, (row, (left, right)) in enumerate(zip(rows.to_dict("records"), ends, strict=True)):
-        top = TOP + _ROW * number_
+    for place, (row, (left, right)) in enumerate(zip(rows.to_dict("records"), ends, strict=True)):
+        top = TOP + _ROW * place
         total = row["part"] == "total"
         share = "" if total or np.isnan(row["share"]) else f", {percent(row['share'])}"
         said = f"{ms(row['mean_ns'], digits, sign=True)} ms{share}"
@@ -58,13 +59,10 @@ def _waterfall(metric: str, rows: pd.DataFrame, attribution: Attribution) -> Dra
         parts.append(line(f"M{zero} {at(top + 3)}v{_BAR + 4}", SOFT))
         look = f'fill="{INK}"' if total else _MORE if row["mean_ns"] >= 0 else _LESS
         parts.append(box(left, right, top + 5, _BAR, look))
-        if number_ + 2 < len(values):  # to where the next one begins
+        if place + 2 < len(values):  # to where the next one begins
             parts.append(line(f"M{at(right)} {at(top + 5 + _BAR)}V{at(top + 5 + _ROW)}", GRID))
     named = [(f'<rect width="22" height="10" {look}/>', f"simulated {word}") for look, word in _SIGNS]
     return Drawn(f"waterfall-{metric}", plot.svg([*parts, *legend(named)]))
-
-
-_SIGNS = ((_MORE, "longer"), (_LESS, "shorter"))
 
 
 def slowest(comparison: Comparison, real: Run, sim: Run) -> Drawn:

@@ -85,13 +85,13 @@ def comparison_table(comparison: Comparison) -> str:
 
 def comparison_lines(comparison: Comparison) -> list[str]:
     """The errors of a few percentiles in as many lines, for a log."""
-    lines = []
+    lines, groups = [], latency_table(comparison)
     for statistic in ("P50", "P99"):
-        errors = [
+        found = [
             f"{group['name']} {row['relative']}"
-            for group in latency_table(comparison)
+            for group in groups
             for row in group["rows"]
             if row["statistic"] == statistic and row["relative"]
         ]
-        lines.append(f"errors of {statistic}: {', '.join(errors)}")
+        lines.append(f"errors of {statistic}: {', '.join(found)}")
     return lines
